@@ -1,0 +1,1 @@
+//! Recipes: how to rebuild one message from literal octets and pieces.

@@ -1,0 +1,153 @@
+//! The seams to the world: where work runs, what time it is, where randomness comes from. All can be replaced, so that a whole
+//! transfer can run deterministically on one thread.
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// A piece of work that may compute or block.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs jobs.
+pub trait Executor: fmt::Debug + Send + Sync + 'static {
+    /// Runs `job`, now or later, on this thread or on another. Every job given is run to its end.
+    fn execute(&self, job: Job);
+
+    /// How many jobs it runs at once.
+    fn parallelism(&self) -> usize;
+}
+
+/// Runs `work` on `executor` and gives its result.
+///
+/// # Cancel safety
+/// Dropping the future does not stop the work; its result is dropped.
+///
+/// # Errors
+/// [`Internal`](crate::ErrorKind::Internal) if the work panicked.
+pub async fn run<T: Send + 'static>(executor: &dyn Executor, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    executor.execute(Box::new(move || {
+        // A panic drops the sender, which is how the waiting side learns of it.
+        let _ = sender.send(work());
+    }));
+    receiver.await.map_err(|_| Error::internal("a worker panicked; its message was printed on standard error"))
+}
+
+/// Runs every job at once, on the thread that gives it: one thread, no races, the same order every time.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
+pub struct Inline;
+
+impl Executor for Inline {
+    fn execute(&self, job: Job) {
+        // The caller learns of a panic as it would from a pool: by the result that never comes.
+        let _ = catch_unwind(AssertUnwindSafe(job));
+    }
+
+    fn parallelism(&self) -> usize {
+        1
+    }
+}
+
+/// A fixed number of threads that run jobs in the order given. The threads end when the pool is dropped and its queue is empty.
+pub struct WorkerPool {
+    queue: mpsc::Sender<Job>,
+    threads: usize,
+}
+
+impl WorkerPool {
+    /// A pool of `threads` threads (at least one).
+    ///
+    /// # Errors
+    /// If the operating system refuses a thread.
+    pub fn new(threads: usize) -> Result<Self> {
+        let threads = threads.max(1);
+        let (queue, jobs) = mpsc::channel::<Job>();
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..threads {
+            let jobs = Arc::clone(&jobs);
+            thread::Builder::new()
+                .name(format!("mailrail-{number}"))
+                .spawn(move || work(&jobs))
+                .map_err(|source| Error::io("starting a worker thread", source))?;
+        }
+        Ok(Self { queue, threads })
+    }
+}
+
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        // The lock is held while waiting: exactly one idle worker waits on the queue, the others for the lock.
+        let job = match jobs.lock() {
+            Ok(queue) => queue.recv(),
+            Err(_) => return,
+        };
+        match job {
+            Ok(job) => {
+                let _ = catch_unwind(AssertUnwindSafe(job));
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+impl Executor for WorkerPool {
+    fn execute(&self, job: Job) {
+        // The receiver lives as long as any thread does, and threads outlive the sender.
+        let _ = self.queue.send(job);
+    }
+
+    fn parallelism(&self) -> usize {
+        self.threads
+    }
+}
+
+impl fmt::Debug for WorkerPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerPool").field("threads", &self.threads).finish()
+    }
+}
+
+/// Tells the time. Nothing that may not be lost depends on it.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The time since 1970-01-01T00:00:00Z.
+    fn now(&self) -> Duration;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// Gives random octets: for salts, ids and keys.
+pub trait Randomness: fmt::Debug + Send + Sync + 'static {
+    /// Fills `octets`.
+    ///
+    /// # Errors
+    /// If the source of randomness fails. Nothing is written then.
+    fn fill(&self, octets: &mut [u8]) -> Result<()>;
+}
+
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
+pub struct SystemRandomness;
+
+impl Randomness for SystemRandomness {
+    fn fill(&self, octets: &mut [u8]) -> Result<()> {
+        use ring::rand::SecureRandom;
+        ring::rand::SystemRandom::new()
+            .fill(octets)
+            .map_err(|_| Error::internal("the operating system gives no randomness"))
+    }
+}
