@@ -1,12 +1,17 @@
 //! A high-throughput mail data transfer engine.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod budget;
 pub mod digest;
 pub mod error;
+mod index;
+pub mod ledger;
 pub mod message;
 pub mod mime;
+mod pack;
 pub mod recipe;
 pub mod runtime;
+mod seal;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -125,6 +125,31 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Octets as lower-case hexadecimal digits, for object names.
+pub(crate) fn hex(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(*octet)]).collect()
+}
+
+/// Exactly `N` octets from lower-case hexadecimal digits.
+pub(crate) fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let digits = digits.as_bytes();
+    let mut octets = [0; N];
+    if digits.len() != 2 * N {
+        return None;
+    }
+    for (octet, pair) in octets.iter_mut().zip(digits.chunks_exact(2)) {
+        *octet = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(octets)
+}
+
 fn ended_early() -> Error {
     Error::damaged("the octets end too early")
 }

@@ -1,0 +1,199 @@
+//! The dedup index: which blobs are stored, and where. A cache: losing rows costs space, never mail.
+
+use crate::digest::Digest;
+use crate::pack::{Location, PackId, Row};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const SHARDS: usize = 16;
+
+/// Octets of a digest that the index keeps. Keyed digests cannot be forced to collide by who does not know the key.
+const KEY: usize = 16;
+
+/// Where stored blobs are. Rows given to it are those of durable packs only.
+pub(crate) trait Index: fmt::Debug + Send + Sync {
+    /// Where the blob is, if the index remembers. `content` is the blob's length, which must agree.
+    fn look_up(&self, digest: &Digest, content: u32) -> Option<Location>;
+
+    /// Remembers rows.
+    fn insert(&self, rows: &[Row]);
+}
+
+/// An index in memory with a hard cap, which forgets what was neither stored nor asked for the longest.
+///
+/// Two generations: rows go to the young one; when that is full it becomes the old one, and what was old is forgotten.
+pub(crate) struct RamIndex {
+    shards: Vec<Mutex<Shard>>,
+    packs: Mutex<Packs>,
+    rows_max: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    young: Table,
+    old: Table,
+}
+
+type Table = HashMap<[u8; KEY], Slot, BuildHasherDefault<KeyHasher>>;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    pack: u32,
+    offset: u32,
+    stored: u32,
+    content: u32,
+    frame: u32,
+}
+
+/// Pack ids, each kept once.
+#[derive(Default)]
+struct Packs {
+    ids: Vec<PackId>,
+    numbers: HashMap<PackId, u32>,
+}
+
+impl RamIndex {
+    /// Octets of memory that a remembered row takes at most, hash table's slack included.
+    pub(crate) const ROW_OCTETS: usize = 2 * (KEY + size_of::<Slot>() + 1);
+
+    /// An index that takes at most `octets` of memory for rows. What pack ids take (about 70 octets a pack) is not counted.
+    pub(crate) fn new(octets: usize) -> Self {
+        // Of a shard's two generations each may hold half of its share.
+        let rows_max = (octets / Self::ROW_OCTETS / SHARDS / 2).max(1);
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, packs: Mutex::default(), rows_max }
+    }
+
+    fn shard(&self, key: &[u8; KEY]) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[usize::from(key[0]) % SHARDS])
+    }
+}
+
+impl Index for RamIndex {
+    fn look_up(&self, digest: &Digest, content: u32) -> Option<Location> {
+        let key = key(digest);
+        let slot = self.shard(&key).get(&key, self.rows_max).filter(|slot| slot.content == content)?;
+        let pack = lock(&self.packs).ids[slot.pack as usize];
+        Some(Location {
+            pack,
+            offset: slot.offset.into(),
+            stored: slot.stored,
+            content: slot.content,
+            frame: slot.frame,
+        })
+    }
+
+    fn insert(&self, rows: &[Row]) {
+        for row in rows {
+            let Ok(offset) = u32::try_from(row.at.offset) else { continue };
+            let pack = lock(&self.packs).number(row.at.pack);
+            let slot =
+                Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
+            let key = key(&row.digest);
+            self.shard(&key).insert(key, slot, self.rows_max);
+        }
+    }
+}
+
+impl fmt::Debug for RamIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RamIndex").field("rows_max", &(self.rows_max * 2 * SHARDS)).finish()
+    }
+}
+
+impl Shard {
+    fn get(&mut self, key: &[u8; KEY], rows_max: usize) -> Option<Slot> {
+        if let Some(slot) = self.young.get(key) {
+            return Some(*slot);
+        }
+        let slot = self.old.remove(key)?;
+        self.insert(*key, slot, rows_max);
+        Some(slot)
+    }
+
+    fn insert(&mut self, key: [u8; KEY], slot: Slot, rows_max: usize) {
+        if self.young.len() >= rows_max && !self.young.contains_key(&key) {
+            // The table of the generation that is forgotten is used again, so memory stays what it was.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.young.insert(key, slot);
+    }
+}
+
+impl Packs {
+    fn number(&mut self, id: PackId) -> u32 {
+        match self.numbers.entry(id) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let number = self.ids.len() as u32;
+                self.ids.push(id);
+                *entry.insert(number)
+            }
+        }
+    }
+}
+
+/// Keys are digests already: their first octets are as good a hash as any.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        if let Some(first) = octets.first_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+
+fn key(digest: &Digest) -> [u8; KEY] {
+    let mut key = [0; KEY];
+    key.copy_from_slice(&digest.as_bytes()[..KEY]);
+    key
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves the tables whole: every change to them is one call.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Domain;
+
+    fn row(number: u32) -> Row {
+        let digest = Domain::new([0; 32]).digest(&number.to_le_bytes());
+        let pack = PackId::new([number as u8; 16]);
+        Row { digest, at: Location { pack, offset: 40, stored: 10, content: number, frame: 0 } }
+    }
+
+    #[test]
+    fn a_blob_of_another_length_is_no_hit() {
+        let index = RamIndex::new(1 << 20);
+        index.insert(&[row(7)]);
+        assert_eq!(index.look_up(&row(7).digest, 7), Some(row(7).at));
+        assert_eq!(index.look_up(&row(7).digest, 8), None);
+        assert_eq!(index.look_up(&row(8).digest, 8), None);
+    }
+
+    #[test]
+    fn the_cap_holds_and_what_is_asked_for_is_kept() {
+        let index = RamIndex::new(1000 * RamIndex::ROW_OCTETS);
+        index.insert(&[row(0)]);
+        for number in 1..20_000 {
+            index.insert(&[row(number)]);
+            assert!(index.look_up(&row(0).digest, 0).is_some(), "forgotten at {number}");
+        }
+        let kept: usize = index.shards.iter().map(|shard| lock(shard).young.len() + lock(shard).old.len()).sum();
+        assert!(kept <= 1000, "{kept} rows kept");
+        assert!(index.look_up(&row(1).digest, 1).is_none());
+    }
+}

@@ -1,0 +1,189 @@
+//! The account of a run. Its law: `seen = stored + unchanged + quarantined + excluded + pending`.
+
+use crate::error::{Error, Result};
+use crate::source::{Exclusion, Reason};
+use std::collections::BTreeMap;
+
+/// The account of a run, or of the part of it that is over.
+///
+/// `seen` is counted when the source names a thing, before anything becomes of it; the other counters when it is settled. What is between is pending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Ledger {
+    /// What became of everything seen.
+    pub messages: Messages,
+    /// What changed about messages that are stored already. Not part of the law.
+    pub changes: Changes,
+    /// Octets.
+    pub bytes: Bytes,
+    /// Objects written: packs, commits, index segments, run records.
+    pub objects: u64,
+    /// Mailboxes that were enumerated to their end.
+    pub mailboxes: u64,
+    /// Mailboxes and folders that could not be enumerated to their end, by name with the reason; nothing in them was marked gone.
+    pub incomplete: Vec<Incomplete>,
+}
+
+/// What became of everything that the source named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Messages {
+    /// Everything that the source named: messages and what it excluded.
+    pub seen: u64,
+    /// Messages that are durable and committed by this run.
+    pub stored: u64,
+    /// Messages that were stored already, and still are what they were.
+    pub unchanged: u64,
+    /// Messages that could not be read in full; their readable octets are kept, and the next run tries them again.
+    pub quarantined: u64,
+    /// Things that are no messages.
+    pub excluded: u64,
+    /// Messages that the run did not get to, or did not commit.
+    pub pending: u64,
+    /// The quarantined ones by reason.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub reasons: BTreeMap<Reason, u64>,
+    /// The excluded ones by reason.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub exclusions: BTreeMap<Exclusion, u64>,
+}
+
+/// What changed about messages that are stored already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Changes {
+    /// Messages whose flags, keywords or place differ from what was recorded.
+    pub flags: u64,
+    /// Messages that are in another folder than recorded.
+    pub moved: u64,
+    /// Messages that are no longer in the source. They are marked, never deleted.
+    pub gone: u64,
+}
+
+/// Octets of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Bytes {
+    /// Octets of messages read from the source.
+    pub read: u64,
+    /// Octets of content found in them, decoded.
+    pub content: u64,
+    /// Octets of that content that were stored already.
+    pub duplicate: u64,
+    /// Octets of the content that was new, compressed and sealed.
+    pub compressed: u64,
+    /// Octets of all objects written.
+    pub written: u64,
+}
+
+/// Something that could not be enumerated to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Incomplete {
+    /// Its name, for people.
+    pub name: String,
+    /// What went wrong, for people.
+    pub reason: String,
+}
+
+impl Incomplete {
+    /// Something of this name that could not be enumerated because of `error`.
+    #[must_use]
+    pub fn new(name: String, error: &Error) -> Self {
+        Self { name, reason: describe(error) }
+    }
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
+
+impl Ledger {
+    /// Counts things that the source named.
+    pub(crate) fn see(&mut self, count: u64) {
+        self.messages.seen += count;
+        self.messages.pending += count;
+    }
+
+    /// Settles `count` pending messages as stored.
+    pub(crate) fn store(&mut self, count: u64) {
+        self.messages.pending -= count;
+        self.messages.stored += count;
+    }
+
+    /// Settles `count` pending messages as unchanged.
+    pub(crate) fn keep(&mut self, count: u64) {
+        self.messages.pending -= count;
+        self.messages.unchanged += count;
+    }
+
+    /// Settles a pending message as quarantined.
+    pub(crate) fn quarantine(&mut self, reason: Reason) {
+        self.messages.pending -= 1;
+        self.messages.quarantined += 1;
+        *self.messages.reasons.entry(reason).or_default() += 1;
+    }
+
+    /// Settles a pending thing as excluded.
+    pub(crate) fn exclude(&mut self, reason: Exclusion) {
+        self.messages.pending -= 1;
+        self.messages.excluded += 1;
+        *self.messages.exclusions.entry(reason).or_default() += 1;
+    }
+
+    /// Checks the law.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::ErrorKind::Internal) if it does not hold: then nothing that the run says can be trusted.
+    pub fn verify(&self) -> Result<()> {
+        let Messages { seen, stored, unchanged, quarantined, excluded, pending, reasons, exclusions } = &self.messages;
+        let settled = stored + unchanged + quarantined + excluded + pending;
+        let by_reason: u64 = reasons.values().sum();
+        let by_exclusion: u64 = exclusions.values().sum();
+        if *seen == settled && *quarantined == by_reason && *excluded == by_exclusion {
+            Ok(())
+        } else {
+            Err(Error::internal(format!("the ledger does not balance: {:?}", self.messages)))
+        }
+    }
+
+    /// Whether everything seen is stored, unchanged or no message, and everything there is was seen.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.messages.pending == 0 && self.messages.quarantined == 0 && self.incomplete.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_law_holds_however_messages_are_settled_and_fails_when_a_counter_lies() {
+        let mut ledger = Ledger::default();
+        ledger.see(10);
+        ledger.store(3);
+        ledger.keep(2);
+        ledger.quarantine(Reason::Short);
+        ledger.exclude(Exclusion::Temporary);
+        assert_eq!(ledger.messages.pending, 3);
+        ledger.verify().unwrap();
+        assert!(!ledger.is_complete());
+        ledger.messages.stored += 1;
+        assert!(ledger.verify().is_err());
+    }
+}

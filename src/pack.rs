@@ -1,0 +1,404 @@
+//! Packs: objects that hold many blobs. Frames of blobs, a footer of rows, a fixed trailer (docs/format.md, "Packs").
+//!
+//! Every frame says its own length and how it is compressed, so that a pack whose footer is lost can still be read from its front.
+
+use crate::digest::{Digest, Domain};
+use crate::error::{Error, ErrorKind, Result};
+use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
+use crate::wire::{Decoder, Encode};
+use std::fmt;
+use zstd::bulk::Compressor;
+
+/// Octets in front of the first frame: magic and salt.
+pub(crate) const HEADER: usize = 8 + SALT;
+/// Octets of the trailer: footer offset, footer length, frame count, magic.
+pub(crate) const TRAILER: usize = 8 + 4 + 4 + 8;
+const TRAILER_MAGIC: &[u8; 8] = b"MRPACKED";
+/// Octets in front of a sealed frame: its length.
+const FRAME_LENGTH: usize = 4;
+
+/// The largest content of one blob, in octets. Packs written by others are held to it, so that a lying length reserves no more.
+pub const CONTENT_MAX: usize = 16 << 20;
+/// The most rows in one pack; bounds the memory of a footer.
+pub(crate) const ROWS_MAX: usize = 1 << 16;
+
+/// A pack's name: the writer's token, then a number drawn at random.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackId([u8; 16]);
+
+impl PackId {
+    /// An id of these octets.
+    #[must_use]
+    pub const fn new(octets: [u8; 16]) -> Self {
+        Self(octets)
+    }
+
+    /// The octets.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The key of the pack's object. Sharded by the last octet, which is random: the first ones are the writer's.
+    pub(crate) fn key(&self) -> String {
+        format!("packs/{:02x}/{self}", self.0[15])
+    }
+
+    /// The id in an object's key.
+    pub(crate) fn from_key(key: &str) -> Option<Self> {
+        let name = key.strip_prefix("packs/")?.get(3..)?;
+        let id = crate::wire::from_hex(name).map(Self)?;
+        (id.key() == key).then_some(id)
+    }
+}
+
+/// All 32 hexadecimal digits.
+impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl fmt::Debug for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a blob is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) pack: PackId,
+    /// Where its frame begins in the pack.
+    pub(crate) offset: u64,
+    /// The frame's length, with its length field and tag.
+    pub(crate) stored: u32,
+    /// The length of the blob's content.
+    pub(crate) content: u32,
+    /// Which frame of the pack it is: the nonce.
+    pub(crate) frame: u32,
+}
+
+/// A row of a footer, of an index segment, of a commit's blob table: a blob and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) digest: Digest,
+    pub(crate) at: Location,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Codec {
+    Raw = 0,
+    Zstd = 1,
+}
+
+/// Compresses blobs and blocks; holds a zstd context (about 1.3 MiB at level 3) and an output buffer that are used again and again.
+pub(crate) struct Packer {
+    compressor: Compressor<'static>,
+    compressed: Vec<u8>,
+}
+
+impl Packer {
+    pub(crate) fn new(level: i32) -> Result<Self> {
+        let compressor = Compressor::new(level).map_err(|source| Error::io("making a compressor", source))?;
+        Ok(Self { compressor, compressed: Vec::new() })
+    }
+
+    /// Appends `content` to `out`, compressed if that makes it smaller, with the octet of the codec in front.
+    pub(crate) fn compress(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(content.len()));
+        self.compressor
+            .compress_to_buffer(content, &mut self.compressed)
+            .map_err(|source| Error::internal("compressing failed").because(source))?;
+        let (codec, payload) = if self.compressed.len() < content.len() {
+            (Codec::Zstd, &self.compressed[..])
+        } else {
+            (Codec::Raw, content)
+        };
+        out.push(codec as u8);
+        out.extend_from_slice(payload);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Packer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packer({})", self.compressed.capacity())
+    }
+}
+
+/// Undoes [`Packer::compress`]; `length` is how long the content must be.
+pub(crate) fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>> {
+    let (codec, data) = payload.split_first().ok_or_else(|| Error::damaged("a frame is empty"))?;
+    let content = if *codec == Codec::Raw as u8 {
+        data.to_vec()
+    } else if *codec == Codec::Zstd as u8 {
+        // The bound is the caller's, so a bomb inflates to no more than was promised.
+        zstd::bulk::decompress(data, length)
+            .map_err(|source| Error::damaged("a frame does not decompress").because(source))?
+    } else {
+        return Err(Error::new(ErrorKind::Unsupported, "a frame is compressed by an unknown codec"));
+    };
+    if content.len() == length { Ok(content) } else { Err(Error::damaged("a frame's content has another length")) }
+}
+
+/// Builds one pack in memory.
+pub(crate) struct PackWriter {
+    id: PackId,
+    seal: Seal,
+    octets: Vec<u8>,
+    rows: Vec<Row>,
+}
+
+impl PackWriter {
+    /// An empty pack; `capacity` octets are reserved.
+    pub(crate) fn new(id: PackId, secrets: &Secrets, salt: [u8; SALT], capacity: usize) -> Result<Self> {
+        let seal = Seal::new(secrets, ObjectKind::Pack, &id.key(), &salt)?;
+        let mut octets = Vec::with_capacity(capacity);
+        octets.extend_from_slice(&ObjectKind::Pack.magic());
+        octets.extend_from_slice(&salt);
+        Ok(Self { id, seal, octets, rows: Vec::new() })
+    }
+
+    pub(crate) fn id(&self) -> PackId {
+        self.id
+    }
+
+    /// Its length so far, in octets, without footer.
+    pub(crate) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Appends a blob and says where it is.
+    pub(crate) fn add(&mut self, digest: Digest, content: &[u8], packer: &mut Packer) -> Result<Location> {
+        let (offset, frame) = (self.octets.len(), self.rows.len());
+        self.octets.extend_from_slice(&[0; FRAME_LENGTH]);
+        packer.compress(content, &mut self.octets)?;
+        self.seal.seal(frame as u64, &mut self.octets, offset + FRAME_LENGTH)?;
+        let stored = self.octets.len() - offset;
+        let sealed = u32::try_from(stored - FRAME_LENGTH).map_err(|_| Error::internal("a frame is too long"))?;
+        self.octets[offset..offset + FRAME_LENGTH].copy_from_slice(&sealed.to_le_bytes());
+        let at = Location {
+            pack: self.id,
+            offset: offset as u64,
+            stored: stored as u32,
+            content: content.len() as u32,
+            frame: frame as u32,
+        };
+        self.rows.push(Row { digest, at });
+        Ok(at)
+    }
+
+    /// Writes footer and trailer.
+    pub(crate) fn finish(mut self) -> Result<FinishedPack> {
+        let offset = self.octets.len();
+        let mut footer = Vec::with_capacity(self.rows.len() * 40);
+        for row in &self.rows {
+            footer.extend_from_slice(row.digest.as_bytes());
+            footer.number(u64::from(row.at.stored));
+            footer.number(u64::from(row.at.content));
+        }
+        self.octets.extend_from_slice(&footer);
+        self.seal.seal(self.rows.len() as u64, &mut self.octets, offset)?;
+        let length = (self.octets.len() - offset) as u32;
+        self.octets.extend_from_slice(&(offset as u64).to_le_bytes());
+        self.octets.extend_from_slice(&length.to_le_bytes());
+        self.octets.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
+        self.octets.extend_from_slice(TRAILER_MAGIC);
+        Ok(FinishedPack { id: self.id, octets: self.octets, rows: self.rows })
+    }
+}
+
+impl fmt::Debug for PackWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackWriter({}, {} octets, {} blobs)", self.id, self.octets.len(), self.rows.len())
+    }
+}
+
+/// A pack ready to be written.
+#[derive(Debug)]
+pub(crate) struct FinishedPack {
+    pub(crate) id: PackId,
+    pub(crate) octets: Vec<u8>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Opens what was read of a pack.
+#[derive(Debug)]
+pub(crate) struct PackReader {
+    id: PackId,
+    seal: Seal,
+}
+
+impl PackReader {
+    /// A reader for the pack that begins with these octets (at least [`HEADER`]).
+    pub(crate) fn new(id: PackId, secrets: &Secrets, front: &[u8]) -> Result<Self> {
+        let mut front = Decoder::new(front);
+        if front.array::<8>()? != ObjectKind::Pack.magic() {
+            return Err(Error::damaged("this is no pack of a known version"));
+        }
+        let salt = front.array::<SALT>()?;
+        Ok(Self { id, seal: Seal::new(secrets, ObjectKind::Pack, &id.key(), &salt)? })
+    }
+
+    /// The content of the blob whose frame (all of it, as [`Location`] says) these octets are. They are opened in place.
+    pub(crate) fn blob(&self, at: &Location, frame: &mut [u8]) -> Result<Vec<u8>> {
+        let stored = frame.split_first_chunk_mut::<FRAME_LENGTH>();
+        let (length, sealed) = stored.ok_or_else(|| Error::damaged("a frame is too short"))?;
+        if u32::from_le_bytes(*length) as usize != sealed.len() {
+            return Err(Error::damaged("a frame's length is not the one in the table"));
+        }
+        if at.content as usize > CONTENT_MAX {
+            return Err(Error::new(ErrorKind::Limit, "a blob is longer than the limit"));
+        }
+        decompress(self.seal.open(u64::from(at.frame), sealed)?, at.content as usize)
+    }
+
+    /// The rows in the footer. `trailer` is the pack's last [`TRAILER`] octets, `footer` what [`footer_range`] named.
+    pub(crate) fn footer(&self, trailer: &Trailer, footer: &mut [u8]) -> Result<Vec<Row>> {
+        let payload = self.seal.open(u64::from(trailer.frames), footer)?;
+        let mut decoder = Decoder::new(payload);
+        let mut rows = Vec::with_capacity(trailer.frames as usize);
+        let mut offset = HEADER as u64;
+        for frame in 0..trailer.frames {
+            let digest = Digest::new(decoder.array()?);
+            let stored = decoder.number_up_to(u64::from(u32::MAX))? as u32;
+            let content = decoder.number_up_to(CONTENT_MAX as u64)? as u32;
+            rows.push(Row { digest, at: Location { pack: self.id, offset, stored, content, frame } });
+            offset += u64::from(stored);
+        }
+        decoder.end()?;
+        if offset == trailer.footer_offset { Ok(rows) } else { Err(Error::damaged("a footer does not cover its pack")) }
+    }
+
+    /// Reads a whole pack: gives every blob with its digest verified, or what is wrong with it.
+    pub(crate) fn verify(
+        &self,
+        octets: &mut [u8],
+        domain: &Domain,
+        mut each: impl FnMut(&Row, Result<()>),
+    ) -> Result<()> {
+        let trailer = Trailer::parse(octets, octets.len() as u64)?;
+        let (body, footer) = octets.split_at_mut(trailer.footer_offset as usize);
+        let rows = self.footer(&trailer, &mut footer[..trailer.footer_length as usize])?;
+        for row in &rows {
+            let from = row.at.offset as usize;
+            let frame = body.get_mut(from..from + row.at.stored as usize);
+            let outcome = frame
+                .ok_or_else(|| Error::damaged("a frame lies outside its pack"))
+                .and_then(|frame| self.blob(&row.at, frame))
+                .and_then(|content| {
+                    let same = domain.digest(&content) == row.digest;
+                    if same { Ok(()) } else { Err(Error::damaged("a blob's content has another digest")) }
+                });
+            each(row, outcome);
+        }
+        Ok(())
+    }
+}
+
+/// The end of a pack: where the footer is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trailer {
+    pub(crate) footer_offset: u64,
+    pub(crate) footer_length: u32,
+    pub(crate) frames: u32,
+}
+
+impl Trailer {
+    /// Reads the trailer at the end of `tail`, the last octets of a pack of `length` octets.
+    pub(crate) fn parse(tail: &[u8], length: u64) -> Result<Self> {
+        let trailer = tail.last_chunk::<TRAILER>().ok_or_else(|| Error::damaged("a pack is too short"))?;
+        let mut decoder = Decoder::new(trailer);
+        let footer_offset = u64::from_le_bytes(decoder.array()?);
+        let footer_length = u32::from_le_bytes(decoder.array()?);
+        let frames = u32::from_le_bytes(decoder.array()?);
+        let whole = footer_offset.checked_add(u64::from(footer_length)).and_then(|end| end.checked_add(TRAILER as u64));
+        let sound = decoder.rest() == TRAILER_MAGIC
+            && whole == Some(length)
+            && footer_offset >= HEADER as u64
+            && footer_length as usize >= TAG
+            && frames as usize <= ROWS_MAX;
+        if sound {
+            Ok(Self { footer_offset, footer_length, frames })
+        } else {
+            Err(Error::damaged("a pack's trailer does not fit the pack"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn secrets(master: Option<[u8; 32]>) -> Secrets {
+        Secrets { domain: Domain::new([3; 32]), master }
+    }
+
+    fn build(secrets: &Secrets, blobs: &[Vec<u8>]) -> FinishedPack {
+        let mut packer = Packer::new(3).unwrap();
+        let mut writer = PackWriter::new(PackId::new([5; 16]), secrets, [6; SALT], 0).unwrap();
+        for blob in blobs {
+            writer.add(secrets.domain.digest(blob), blob, &mut packer).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_blob_of_a_pack_reads_back(blobs: Vec<Vec<u8>>, master: Option<[u8; 32]>) {
+            let secrets = secrets(master);
+            let mut pack = build(&secrets, &blobs);
+            let reader = PackReader::new(pack.id, &secrets, &pack.octets).unwrap();
+            for (row, blob) in pack.rows.iter().zip(&blobs) {
+                let from = row.at.offset as usize;
+                let frame = &mut pack.octets.clone()[from..from + row.at.stored as usize];
+                prop_assert_eq!(&reader.blob(&row.at, frame).unwrap(), blob);
+            }
+            let mut sound = Vec::new();
+            reader.verify(&mut pack.octets, &secrets.domain, |row, outcome| sound.push((*row, outcome.is_ok()))).unwrap();
+            prop_assert_eq!(sound, pack.rows.iter().map(|row| (*row, true)).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn any_octets_are_refused_without_panic(mut octets: Vec<u8>, flip in 0_usize..4000, sealed: bool) {
+            let secrets = secrets(sealed.then_some([1; 32]));
+            let id = PackId::new([5; 16]);
+            if let Ok(reader) = PackReader::new(id, &secrets, &octets) {
+                let _ = reader.verify(&mut octets, &secrets.domain, |_, _| {});
+            }
+            let mut pack = build(&secrets, &[vec![b'a'; 2000], octets]);
+            let at = flip % pack.octets.len();
+            pack.octets[at] ^= 1;
+            let reader = PackReader::new(id, &secrets, &pack.octets);
+            let mut bad = 0;
+            let whole = reader.and_then(|reader| {
+                reader.verify(&mut pack.octets, &secrets.domain, |_, outcome| bad += usize::from(outcome.is_err()))
+            });
+            prop_assert!(whole.is_err() || bad > 0, "a flipped bit at {} went unnoticed", at);
+        }
+    }
+
+    #[test]
+    fn a_bomb_inflates_to_no_more_than_its_row_says() {
+        let mut payload = vec![Codec::Zstd as u8];
+        payload.extend_from_slice(&zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap());
+        assert_eq!(decompress(&payload, 1000).unwrap_err().kind(), ErrorKind::Damaged);
+    }
+
+    #[test]
+    fn a_key_names_the_pack_and_nothing_else_does() {
+        let id = PackId::new(*b"0123456789abcdef");
+        assert_eq!(PackId::from_key(&id.key()), Some(id));
+        for wrong in ["packs/00/x", "packs/", "index/00", &id.key()[..20], &id.key().replace("packs/66", "packs/67")] {
+            assert_eq!(PackId::from_key(wrong), None, "{wrong}");
+        }
+    }
+}
