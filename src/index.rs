@@ -90,8 +90,7 @@ impl Index for RamIndex {
         for row in rows {
             let Ok(offset) = u32::try_from(row.at.offset) else { continue };
             let pack = lock(&self.packs).number(row.at.pack);
-            let slot =
-                Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
+            let slot = Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
             let key = key(&row.digest);
             self.shard(&key).insert(key, slot, self.rows_max);
         }
@@ -137,7 +136,7 @@ impl Packs {
     }
 }
 
-/// Keys are digests already: their first octets are as good a hash as any.
+/// Keys are digests already: their last octets are as good a hash as any. (The first ones choose the shard, so they vary less inside of it.)
 #[derive(Default)]
 struct KeyHasher(u64);
 
@@ -147,11 +146,11 @@ impl Hasher for KeyHasher {
     }
 
     fn write(&mut self, octets: &[u8]) {
-        if let Some(first) = octets.first_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*first);
+        if let Some(last) = octets.last_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*last);
         }
     }
-
+}
 
 fn key(digest: &Digest) -> [u8; KEY] {
     let mut key = [0; KEY];
