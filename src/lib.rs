@@ -10,6 +10,7 @@ pub mod message;
 pub mod mime;
 mod pack;
 pub mod recipe;
+pub mod repository;
 pub mod runtime;
 mod seal;
 pub mod sink;

@@ -1,0 +1,401 @@
+//! A mailbox's journal: its commits in order, and the state that they add up to.
+
+use super::commit::{
+    CommitReader, CommitRef, FRONT, FolderRecord, Section, SourceRecord, decode_commits, decode_folders, decode_gone,
+    front_length,
+};
+use super::{MessageRow, Repository, mailbox_digest};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::MailboxName;
+use crate::wire::{from_hex, hex};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use std::collections::{BTreeMap, HashSet};
+
+/// How much of a commit is read at first: most heads, and the columns of small commits, are in it.
+const FIRST_READ: u64 = 64 << 10;
+
+/// The name of a journal: a keyed digest of the mailbox's name, so that a listing of the store names no mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct JournalName([u8; 16]);
+
+impl JournalName {
+    pub(crate) fn new(repository: &Repository, mailbox: &MailboxName) -> Self {
+        let mut name = [0; 16];
+        name.copy_from_slice(&mailbox_digest(repository.domain(), mailbox).as_bytes()[..16]);
+        Self(name)
+    }
+
+    fn prefix(self) -> String {
+        let name = hex(&self.0);
+        format!("mailboxes/{}/{name}/", &name[..2])
+    }
+
+    /// The key of a commit.
+    pub(crate) fn commit(self, sequence: u64) -> String {
+        format!("{}{sequence:016x}", self.prefix())
+    }
+
+    /// The journal and sequence in a commit's key.
+    pub(crate) fn of_commit(key: &str) -> Option<(Self, u64)> {
+        let mut names = key.split('/').skip(2);
+        let (journal, sequence) = (from_hex(names.next()?).map(Self)?, from_hex(names.next()?)?);
+        let sequence = u64::from_be_bytes(sequence);
+        (journal.commit(sequence) == key).then_some((journal, sequence))
+    }
+
+    /// The mailbox whose journal this is.
+    pub(crate) async fn mailbox(self, repository: &Repository) -> Result<MailboxName> {
+        let sequences = sequences(repository, self).await?;
+        let (sequence, length) =
+            sequences.last().copied().ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))?;
+        Ok(Fetched::open(repository, self, sequence, length).await?.reader.head.mailbox)
+    }
+}
+
+/// A journal as it stands, or as it stood.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) name: JournalName,
+    pub(crate) mailbox: MailboxName,
+    /// All commits, oldest first.
+    pub(crate) commits: Vec<CommitRef>,
+    /// The sequence of the latest checkpoint.
+    pub(crate) checkpoint: Option<u64>,
+    /// The sources of all rows and folders, each once.
+    pub(crate) sources: Vec<SourceRecord>,
+    /// The living folders by raw name.
+    pub(crate) folders: BTreeMap<Bytes, FolderRecord>,
+    /// Messages that are no longer as the commit that stored them says, and those of commits that a checkpoint inlines.
+    updates: BTreeMap<u64, MessageRow>,
+    gone: HashSet<u64>,
+    /// The next ordinal.
+    pub(crate) next_ordinal: u64,
+}
+
+impl Journal {
+    /// A journal without commits.
+    pub(crate) fn empty(name: JournalName, mailbox: MailboxName) -> Self {
+        Self {
+            name,
+            mailbox,
+            commits: Vec::new(),
+            checkpoint: None,
+            sources: Vec::new(),
+            folders: BTreeMap::new(),
+            updates: BTreeMap::new(),
+            gone: HashSet::new(),
+            next_ordinal: 0,
+        }
+    }
+
+    /// Loads a mailbox's journal, up to the last commit not after `at` (nanoseconds since 1970). Without commits it is empty.
+    pub(crate) async fn load(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
+        let name = JournalName::new(repository, mailbox);
+        let mut listed = sequences(repository, name).await?;
+        let mut journal = Self::empty(name, mailbox.clone());
+        if let Some(at) = at {
+            cut_after(repository, name, &mut listed, at).await?;
+        }
+        let Some(&(last, length)) = listed.last() else { return Ok(journal) };
+        let head = Fetched::open(repository, name, last, length).await?;
+        if head.reader.head.mailbox != *mailbox {
+            return Err(Error::damaged("a journal is not the one of the mailbox that names it"));
+        }
+        let first = match head.reader.head.checkpoint {
+            Some(checkpoint) => {
+                let length = length_of(&listed, checkpoint)?;
+                let mut fetched = Fetched::open(repository, name, checkpoint, length).await?;
+                for block in fetched.section(repository, Section::Commits).await? {
+                    journal.commits.extend(decode_commits(&block)?);
+                }
+                journal.checkpoint = Some(checkpoint);
+                journal.apply(repository, &mut fetched, false).await?;
+                checkpoint + 1
+            }
+            None => 0,
+        };
+        for sequence in first..=last {
+            let length = length_of(&listed, sequence)?;
+            let mut fetched = Fetched::open(repository, name, sequence, length).await?;
+            journal.apply(repository, &mut fetched, true).await?;
+        }
+        Ok(journal)
+    }
+
+    /// The last commit.
+    pub(crate) fn head(&self) -> Option<&CommitRef> {
+        self.commits.last()
+    }
+
+    /// Takes in what a commit that was read says.
+    async fn apply(&mut self, repository: &Repository, fetched: &mut Fetched, chained: bool) -> Result<()> {
+        let head = &fetched.reader.head;
+        if chained && head.previous != self.head().map(|commit| commit.digest) {
+            return Err(Error::damaged(format!("commit {} does not follow the one before it", head.sequence)));
+        }
+        let numbers = self.adopt_sources(&head.sources.clone());
+        for block in fetched.section(repository, Section::Folders).await? {
+            for mut record in decode_folders(&block)? {
+                record.source = number(&numbers, record.source)?;
+                if record.gone {
+                    self.folders.remove(&record.folder.path.raw);
+                } else {
+                    self.folders.insert(record.folder.path.raw.clone(), record);
+                }
+            }
+        }
+        for block in fetched.section(repository, Section::Updates).await? {
+            for row in super::columns::RowReader::new(block, 0)? {
+                let mut row = row?;
+                row.source = number(&numbers, row.source)?;
+                self.updates.insert(row.ordinal, row);
+            }
+        }
+        for block in fetched.section(repository, Section::Gone).await? {
+            for ordinal in decode_gone(&block)? {
+                self.updates.remove(&ordinal);
+                self.gone.insert(ordinal);
+            }
+        }
+        let reference = fetched.reader.reference();
+        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
+        self.commits.push(reference);
+        Ok(())
+    }
+
+    /// Gives this commit's sources numbers in the journal.
+    fn adopt_sources(&mut self, sources: &[SourceRecord]) -> Vec<u32> {
+        sources
+            .iter()
+            .map(|source| {
+                let number = self.sources.iter().position(|known| known.id == source.id);
+                number.unwrap_or_else(|| {
+                    self.sources.push(source.clone());
+                    self.sources.len() - 1
+                }) as u32
+            })
+            .collect()
+    }
+
+    /// What became of a row as its commit stored it: as it is now, or `None` if it is gone.
+    fn now(&self, row: MessageRow) -> Option<MessageRow> {
+        if self.gone.contains(&row.ordinal) {
+            return None;
+        }
+        Some(self.updates.get(&row.ordinal).cloned().unwrap_or(row))
+    }
+
+    /// Gives every living message, quarantined ones too, in order of their ordinals. Reads no commit whose rows a checkpoint carries.
+    pub(crate) async fn living(
+        &self,
+        repository: &Repository,
+        mut each: impl FnMut(MessageRow) -> Result<()>,
+    ) -> Result<()> {
+        for commit in &self.commits {
+            if commit.inlined {
+                let end = commit.first_ordinal + u64::from(commit.rows);
+                for row in self.updates.range(commit.first_ordinal..end) {
+                    each(row.1.clone())?;
+                }
+                continue;
+            }
+            if commit.rows == 0 {
+                continue;
+            }
+            let mut contents = self.contents(repository, commit).await?;
+            for (_, now) in contents.rows(self, repository).await? {
+                if let Some(row) = now {
+                    each(row)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a commit to read its messages with recipes and blob table.
+    pub(crate) async fn contents(&self, repository: &Repository, commit: &CommitRef) -> Result<Contents> {
+        let key = self.name.commit(commit.sequence);
+        let length = repository.store().length(&key).await?;
+        let length = length.ok_or_else(|| Error::damaged(format!("commit {} is missing", commit.sequence)))?;
+        let fetched = Fetched::open(repository, self.name, commit.sequence, length).await?;
+        if fetched.reader.digest != commit.digest {
+            return Err(Error::damaged(format!("commit {} is not the one that the journal names", commit.sequence)));
+        }
+        let sources = &fetched.reader.head.sources;
+        let numbers = sources
+            .iter()
+            .map(|source| self.sources.iter().position(|known| known.id == source.id).map_or(u32::MAX, |n| n as u32))
+            .collect();
+        Ok(Contents { fetched, numbers })
+    }
+
+    /// Whether any message of the commit may be living.
+    pub(crate) fn may_have_living(&self, commit: &CommitRef) -> bool {
+        let end = commit.first_ordinal + u64::from(commit.rows);
+        commit.rows > 0 && (!commit.inlined || self.updates.range(commit.first_ordinal..end).next().is_some())
+    }
+
+    /// Whether a row that was updated has another source: not in this version.
+    pub(crate) fn updated(&self) -> impl Iterator<Item = &MessageRow> {
+        self.updates.values()
+    }
+
+    /// The ordinals of messages that are gone.
+    pub(crate) fn gone(&self) -> &HashSet<u64> {
+        &self.gone
+    }
+}
+
+fn number(numbers: &[u32], local: u32) -> Result<u32> {
+    let number = numbers.get(local as usize).copied();
+    number.ok_or_else(|| Error::damaged("a row names a source that its commit does not have"))
+}
+
+/// A commit opened for its messages.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    fetched: Fetched,
+    /// The journal's numbers of the commit's sources.
+    numbers: Vec<u32>,
+}
+
+impl Contents {
+    /// Every row as stored, and what became of it.
+    pub(crate) async fn rows(
+        &mut self,
+        journal: &Journal,
+        repository: &Repository,
+    ) -> Result<Vec<(MessageRow, Option<MessageRow>)>> {
+        let mut rows = Vec::new();
+        for block in self.fetched.section(repository, Section::Messages).await? {
+            for row in self.fetched.reader.messages(block)? {
+                let mut row = row?;
+                row.source = number(&self.numbers, row.source)?;
+                let now = journal.now(row.clone());
+                rows.push((row, now));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The blob table.
+    pub(crate) async fn blobs(&mut self, repository: &Repository) -> Result<Vec<crate::pack::Row>> {
+        match self.fetched.section(repository, Section::Blobs).await?.pop() {
+            Some(block) => super::decode_blobs(&block),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The decompressed lengths of the recipe blocks, in order.
+    pub(crate) fn recipe_lengths(&self) -> Vec<u32> {
+        let blocks = &self.fetched.reader.head.blocks;
+        blocks.iter().filter(|block| block.section == Section::Recipes).map(|block| block.raw).collect()
+    }
+
+    /// Recipe block `number` (of the recipe blocks).
+    pub(crate) async fn recipes(&mut self, repository: &Repository, number: usize) -> Result<Bytes> {
+        let found = self.fetched.reader.blocks(Section::Recipes).nth(number);
+        let (block, range) = found.ok_or_else(|| Error::damaged("a commit has fewer recipes than its rows say"))?;
+        self.fetched.block(repository, block, range).await
+    }
+}
+
+/// A commit of which the front has been read.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    key: String,
+    pub(crate) reader: CommitReader,
+    front: Bytes,
+}
+
+impl Fetched {
+    pub(crate) async fn open(repository: &Repository, name: JournalName, sequence: u64, length: u64) -> Result<Self> {
+        let key = name.commit(sequence);
+        let store = repository.store();
+        if length < FRONT as u64 {
+            return Err(Error::damaged(format!("commit {sequence} is too short")));
+        }
+        let mut front = store.read(&key, Some(0..length.min(FIRST_READ))).await?;
+        let needed = front_length(&front)? as u64;
+        if needed > length {
+            return Err(Error::damaged(format!("commit {sequence} is too short")));
+        }
+        if needed > front.len() as u64 {
+            front = store.read(&key, Some(0..needed)).await?;
+        }
+        let reader = CommitReader::new(&key, repository.secrets(), &front)?;
+        if reader.head.sequence != sequence || reader.length() != length {
+            return Err(Error::damaged(format!("commit {sequence} has another number or length than it should")));
+        }
+        Ok(Self { key, reader, front })
+    }
+
+    /// The blocks of a section, opened.
+    pub(crate) async fn section(&mut self, repository: &Repository, section: Section) -> Result<Vec<Bytes>> {
+        let blocks: Vec<_> = self.reader.blocks(section).collect();
+        let mut opened = Vec::with_capacity(blocks.len());
+        for (number, range) in blocks {
+            opened.push(self.block(repository, number, range).await?);
+        }
+        Ok(opened)
+    }
+
+    async fn block(&self, repository: &Repository, number: usize, range: std::ops::Range<u64>) -> Result<Bytes> {
+        if let Some(sealed) = self.front.get(range.start as usize..range.end as usize) {
+            return self.reader.open(number, sealed);
+        }
+        let sealed = repository.store().read(&self.key, Some(range)).await?;
+        self.reader.open(number, &sealed)
+    }
+}
+
+/// The sequences and lengths of a journal's commits, in order. A gap is damage.
+async fn sequences(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
+    let prefix = name.prefix();
+    let mut listed = Vec::new();
+    let mut listing = repository.store().list(&prefix);
+    while let Some(object) = listing.try_next().await? {
+        if let Some((_, sequence)) = JournalName::of_commit(&object.key) {
+            listed.push((sequence, object.length));
+        }
+    }
+    listed.sort_unstable();
+    for (expected, (sequence, _)) in listed.iter().enumerate() {
+        if *sequence != expected as u64 {
+            return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
+        }
+    }
+    Ok(listed)
+}
+
+fn length_of(listed: &[(u64, u64)], sequence: u64) -> Result<u64> {
+    // There are no gaps, so a sequence is its own place in the list.
+    let found = listed.get(sequence as usize).map(|(_, length)| *length);
+    found.ok_or_else(|| Error::damaged("a commit names a checkpoint that is not there"))
+}
+
+/// Leaves the commits that are not after `at`. Times grow along the journal, so the place is searched by halves.
+async fn cut_after(repository: &Repository, name: JournalName, listed: &mut Vec<(u64, u64)>, at: u64) -> Result<()> {
+    let (mut low, mut high) = (0, listed.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        let (sequence, length) = listed[middle];
+        if Fetched::open(repository, name, sequence, length).await?.reader.head.time <= at {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    listed.truncate(low);
+    Ok(())
+}
+
+/// A journal's head, for run records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JournalHead {
+    pub(crate) mailbox: MailboxName,
+    pub(crate) sequence: u64,
+    pub(crate) digest: Digest,
+}
