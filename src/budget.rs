@@ -133,7 +133,7 @@ impl Permit {
     pub fn shrink(&mut self, octets: u64) {
         let keep = octets.div_ceil(UNIT);
         if let Some(excess) = self.units().checked_sub(keep).filter(|excess| *excess > 0) {
-            drop(self.split(excess));
+            drop(self.split(excess * UNIT));
         }
     }
 
@@ -146,9 +146,12 @@ impl Permit {
         }
     }
 
-    fn split(&mut self, units: u64) -> Option<Self> {
-        let permit = self.permit.as_mut()?.split(units as usize)?;
-        Some(Self { permit: Some(permit), budget: self.budget.clone() })
+    /// Splits off a permit for `octets`, or for all there is if that is less.
+    #[must_use]
+    pub fn split(&mut self, octets: u64) -> Self {
+        let units = octets.div_ceil(UNIT).min(self.units());
+        let permit = self.permit.as_mut().and_then(|permit| permit.split(units as usize));
+        Self { permit, budget: self.budget.clone() }
     }
 
     fn units(&self) -> u64 {

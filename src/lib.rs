@@ -11,11 +11,14 @@ pub mod mime;
 mod pack;
 pub mod recipe;
 pub mod repository;
+pub mod resources;
 pub mod runtime;
 mod seal;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod settings;
+pub mod transfer;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 /// A message in the journal.
+///
+/// An update tells anew what can change, and by [`AS_STORED`](Self::AS_STORED) or position 0 that the rest is what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessageRow {
     /// The message's number in its mailbox, never used again.
@@ -29,6 +31,21 @@ pub(crate) struct MessageRow {
     pub(crate) recipe: RecipeRange,
     /// Its pieces' numbers in the commit's blob table.
     pub(crate) pieces: Vec<u32>,
+}
+
+impl MessageRow {
+    /// The digest of a row that tells nothing new about a message's octets.
+    pub(crate) const AS_STORED: Digest = Digest::new([0; 32]);
+
+    /// Takes what this row, an update, does not tell from the row that it updates.
+    pub(crate) fn complete_from(&mut self, stored: &Self) {
+        if self.digest == Self::AS_STORED {
+            (self.digest, self.length, self.quarantine) = (stored.digest, stored.length, stored.quarantine);
+        }
+        if self.position == 0 {
+            self.position = stored.position;
+        }
+    }
 }
 
 /// Where a recipe is: octets to skip behind the recipe of the row before, and its length.

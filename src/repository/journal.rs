@@ -150,6 +150,9 @@ impl Journal {
             for row in super::columns::RowReader::new(block, 0)? {
                 let mut row = row?;
                 row.source = number(&numbers, row.source)?;
+                if let Some(stored) = self.updates.get(&row.ordinal) {
+                    row.complete_from(stored);
+                }
                 self.updates.insert(row.ordinal, row);
             }
         }
@@ -184,7 +187,10 @@ impl Journal {
         if self.gone.contains(&row.ordinal) {
             return None;
         }
-        Some(self.updates.get(&row.ordinal).cloned().unwrap_or(row))
+        let Some(update) = self.updates.get(&row.ordinal) else { return Some(row) };
+        let mut update = update.clone();
+        update.complete_from(&row);
+        Some(update)
     }
 
     /// Gives every living message, quarantined ones too, in order of their ordinals. Reads no commit whose rows a checkpoint carries.
@@ -237,7 +243,7 @@ impl Journal {
         commit.rows > 0 && (!commit.inlined || self.updates.range(commit.first_ordinal..end).next().is_some())
     }
 
-    /// Whether a row that was updated has another source: not in this version.
+    /// The messages that are not as the commit that stored them says, and those that the checkpoint carries.
     pub(crate) fn updated(&self) -> impl Iterator<Item = &MessageRow> {
         self.updates.values()
     }

@@ -2,6 +2,7 @@
 //!
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
+mod checkpoint;
 mod columns;
 mod commit;
 mod journal;
@@ -9,13 +10,15 @@ mod kinds;
 mod run;
 mod segment;
 
+pub(crate) use checkpoint::Checkpoint;
 pub(crate) use columns::{Columns, MessageRow, RecipeRange};
 pub(crate) use commit::{
     CommitReader, CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs,
+    encode as encode_commit,
 };
-pub(crate) use journal::{Journal, JournalName};
+pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
 pub(crate) use run::{RunRecord, RunWriter};
-pub(crate) use segment::{read_segments, write_segment};
+pub(crate) use segment::{CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, read_segments, write_segment};
 
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +32,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A repository that is open. Cloning shares it.
 #[derive(Clone)]
@@ -40,6 +44,8 @@ struct Inner {
     secrets: Secrets,
     /// Names this opening of the repository among all writers there ever were.
     writer: [u8; 8],
+    /// How many run records this opening has written.
+    runs: AtomicU64,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
 }
@@ -112,7 +118,7 @@ impl Repository {
         let Seams { clock, randomness } = seams;
         let mut writer = [0; 8];
         randomness.fill(&mut writer)?;
-        Ok(Self(Arc::new(Inner { store, id: config.id, secrets, writer, clock, randomness })))
+        Ok(Self(Arc::new(Inner { store, id: config.id, secrets, writer, runs: AtomicU64::new(0), clock, randomness })))
     }
 
     /// As [`open_or_create`](Self::open_or_create), with other seams.
@@ -181,6 +187,11 @@ impl Repository {
 
     pub(crate) fn writer(&self) -> [u8; 8] {
         self.0.writer
+    }
+
+    /// The number of the next run record.
+    pub(crate) fn next_run(&self) -> u64 {
+        self.0.runs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Nanoseconds since 1970.

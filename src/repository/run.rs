@@ -30,21 +30,20 @@ pub(crate) struct RunRecord {
 #[derive(Debug)]
 pub(crate) struct RunWriter {
     repository: Repository,
-    next: u64,
 }
 
 impl RunWriter {
-    pub(crate) fn new(repository: Repository, first: u64) -> Self {
-        Self { repository, next: first }
+    pub(crate) fn new(repository: Repository) -> Self {
+        Self { repository }
     }
 
     /// Writes a record under the next number and gives its length.
-    pub(crate) async fn write(&mut self, record: &RunRecord) -> Result<u64> {
-        let key = format!("runs/{}/{:016x}", hex(&self.repository.writer()), self.next);
+    pub(crate) async fn write(&self, record: &RunRecord) -> Result<u64> {
+        let number = self.repository.next_run();
+        let key = format!("runs/{}/{number:016x}", hex(&self.repository.writer()));
         let octets = self.repository.seal_object(ObjectKind::Run, &key, &record.encode())?;
         let length = octets.len() as u64;
         self.repository.store().put(&key, octets.into()).await?;
-        self.next += 1;
         Ok(length)
     }
 }

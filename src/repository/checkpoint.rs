@@ -1,0 +1,140 @@
+//! Checkpoints: a commit that carries the state of all small commits before it, so that a thousand of them need not be read.
+
+use super::columns::{Columns, MessageRow, RecipeRange, RowReader};
+use super::commit::{CommitRef, Draft, FolderRecord, SourceRecord};
+use super::journal::Journal;
+use super::Repository;
+use crate::error::Result;
+use crate::message::Identity;
+use crate::source::SourceId;
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashSet};
+
+/// What a checkpoint carries.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    commits: Vec<CommitRef>,
+    sources: Vec<SourceRecord>,
+    folders: BTreeMap<Bytes, FolderRecord>,
+    rows: BTreeMap<u64, MessageRow>,
+    gone: Vec<u64>,
+}
+
+impl Checkpoint {
+    /// How many commits there are since the last checkpoint before another is due.
+    pub(crate) const COMMITS_MIN: u64 = 32;
+    /// A commit of more messages is not carried: to read it is no waste.
+    const CARRIED_MESSAGES_MAX: u32 = 4096;
+    /// All in all no more messages than this are carried.
+    const MESSAGES_MAX: u64 = 1 << 16;
+
+    /// The state of a journal.
+    pub(crate) async fn of(journal: &Journal, repository: &Repository) -> Result<Self> {
+        let mut commits = journal.commits.clone();
+        let mut carried = 0;
+        for commit in commits.iter_mut().rev() {
+            let rows = u64::from(commit.rows);
+            commit.inlined = commit.rows <= Self::CARRIED_MESSAGES_MAX && carried + rows <= Self::MESSAGES_MAX;
+            carried += if commit.inlined { rows } else { 0 };
+        }
+        let is_carried = |ordinal: u64| {
+            let found = commits.partition_point(|commit| commit.first_ordinal <= ordinal).checked_sub(1);
+            found.is_some_and(|at| commits[at].inlined)
+        };
+        let mut rows: BTreeMap<u64, MessageRow> =
+            journal.updated().map(|row| (row.ordinal, row.clone())).collect();
+        journal
+            .living(repository, |row| {
+                if is_carried(row.ordinal) {
+                    rows.insert(row.ordinal, row);
+                }
+                Ok(())
+            })
+            .await?;
+        let mut gone: Vec<u64> = journal.gone().iter().copied().filter(|ordinal| !is_carried(*ordinal)).collect();
+        gone.sort_unstable();
+        let folders = journal.folders.clone();
+        Ok(Self { commits, sources: journal.sources.clone(), folders, rows, gone })
+    }
+
+    /// Makes `draft` a checkpoint: it carries this state with its own changes made to it.
+    pub(crate) fn carry(mut self, draft: &mut Draft) -> Result<()> {
+        let own_rows: Vec<MessageRow> = RowReader::new(draft.updates.encode().into(), 0)?.collect::<Result<_>>()?;
+        let numbers: Vec<u32> = self.sources.iter().map(|source| draft.source(source.id, &source.kind)).collect();
+        let numbered = |source: u32| numbers.get(source as usize).copied().unwrap_or_default();
+        self.rows.values_mut().for_each(|row| row.source = numbered(row.source));
+        self.folders.values_mut().for_each(|record| record.source = numbered(record.source));
+        for mut row in own_rows {
+            if let Some(stored) = self.rows.get(&row.ordinal) {
+                row.complete_from(stored);
+            }
+            self.rows.insert(row.ordinal, row);
+        }
+        for ordinal in &draft.gone {
+            self.rows.remove(ordinal);
+        }
+        for record in std::mem::take(&mut draft.folders) {
+            if record.gone {
+                self.folders.remove(&record.folder.path.raw);
+            } else {
+                self.folders.insert(record.folder.path.raw.clone(), record);
+            }
+        }
+        draft.updates = Columns::default();
+        for row in self.rows.values_mut() {
+            // Recipe and pieces are the business of the commit that stored the message.
+            (row.recipe, row.pieces) = (RecipeRange::default(), Vec::new());
+            draft.updates.push(row);
+        }
+        draft.folders = self.folders.into_values().collect();
+        draft.gone.extend(self.gone);
+        draft.commits = self.commits;
+        Ok(())
+    }
+}
+
+impl Draft {
+    /// Drops the messages that commits of another writer, from ordinal `since` on, have already; gives how many.
+    pub(crate) async fn drop_covered(&mut self, repository: &Repository, journal: &Journal, since: u64) -> Result<u64> {
+        let mut theirs: HashSet<Bytes> = HashSet::new();
+        journal
+            .living(repository, |row| {
+                if row.ordinal >= since && row.quarantine.is_none() {
+                    if let Some(source) = journal.sources.get(row.source as usize) {
+                        theirs.insert(placement(source.id, &row));
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        let mut kept = Columns::default();
+        let (mut covered, mut skip) = (0, 0);
+        for row in RowReader::new(self.messages.encode().into(), 0)? {
+            let mut row = row?;
+            let source = self.sources.get(row.source as usize).map(|source| source.id);
+            if source.is_some_and(|id| row.quarantine.is_none() && theirs.contains(&placement(id, &row))) {
+                covered += 1;
+                skip += row.recipe.skip + row.recipe.length;
+                continue;
+            }
+            row.ordinal = u64::from(kept.rows());
+            row.recipe.skip += std::mem::take(&mut skip);
+            kept.push(&row);
+        }
+        self.messages = kept;
+        Ok(covered)
+    }
+}
+
+/// What makes two messages of two writers the same: source, folder, name or position, octets.
+fn placement(source: SourceId, row: &MessageRow) -> Bytes {
+    let mut key = source.as_bytes().to_vec();
+    key.extend_from_slice(row.digest.as_bytes());
+    key.extend_from_slice(&(row.envelope.folder.len() as u64).to_le_bytes());
+    key.extend_from_slice(&row.envelope.folder);
+    match &row.envelope.identity {
+        Identity::Named(name) => key.extend_from_slice(name),
+        Identity::Content => key.extend_from_slice(&row.position.to_le_bytes()),
+    }
+    key.into()
+}

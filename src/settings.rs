@@ -1,0 +1,41 @@
+//! Settings: plain data, apart from the components that they are joined with in [`Engine::builder`](crate::Engine::builder).
+
+use crate::mime::Limits;
+use crate::recipe::Cuts;
+
+/// How an engine works. Two engines with different settings read each other's repositories.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where messages are cut into blobs. A worker holds one piece in memory, decoded, and once more compressed.
+    pub cuts: Cuts,
+    /// The limits beyond which MIME structure is taken for plain octets.
+    pub limits: Limits,
+    /// The zstd level, 1 to 19. Level 3 by default.
+    pub compression_level: i32,
+    /// The most octets in a pack; an eighth of the budget is never exceeded. 64 MiB by default.
+    pub pack_bytes_max: usize,
+    /// A commit is closed when its recipes are this long, compressed. 8 MiB by default.
+    pub commit_bytes_max: usize,
+    /// A commit is closed when it has this many messages. 65,536 by default.
+    pub commit_messages_max: u32,
+    /// Octets of recipes that are compressed together. 1 MiB by default.
+    pub recipe_block_bytes: usize,
+    /// Trust no evidence: read every message again, and store what differs.
+    pub reread: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cuts: Cuts::default(),
+            limits: Limits::default(),
+            compression_level: 3,
+            pack_bytes_max: 64 << 20,
+            commit_bytes_max: 8 << 20,
+            commit_messages_max: 1 << 16,
+            recipe_block_bytes: 1 << 20,
+            reread: false,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Putting a commit at the end of its journal, whoever else is writing there.
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::message::MailboxName;
+use crate::pack::Packer;
+use crate::repository::{Checkpoint, Draft, Journal, JournalName, Place, Repository, encode_commit};
+use crate::runtime::{self, Executor};
+use crate::store::{Created, Payload};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// How often the same octets are put again when the store does not say what became of them.
+const TRIES: usize = 4;
+
+/// The end of a journal, where the next commit goes.
+#[derive(Clone, Debug)]
+pub(super) struct Tail {
+    pub(super) name: JournalName,
+    pub(super) mailbox: MailboxName,
+    sequence: u64,
+    previous: Option<Digest>,
+    time: u64,
+    next_ordinal: u64,
+    checkpoint: Option<u64>,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub(super) tail: Tail,
+    /// The commit's length in octets; 0 if another writer had committed all of it.
+    pub(super) length: u64,
+    /// Messages that another writer had committed meanwhile.
+    pub(super) covered: u64,
+}
+
+impl Tail {
+    pub(super) fn of(journal: &Journal) -> Self {
+        let head = journal.head();
+        Self {
+            name: journal.name,
+            mailbox: journal.mailbox.clone(),
+            sequence: head.map_or(0, |head| head.sequence + 1),
+            previous: head.map(|head| head.digest),
+            time: head.map_or(0, |head| head.time),
+            next_ordinal: journal.next_ordinal,
+            checkpoint: journal.checkpoint,
+        }
+    }
+
+    /// The last commit's sequence and digest.
+    pub(super) fn head(&self) -> Option<(u64, Digest)> {
+        Some((self.sequence.checked_sub(1)?, self.previous?))
+    }
+
+    fn place(&self, repository: &Repository) -> Place {
+        Place {
+            mailbox: self.mailbox.clone(),
+            sequence: self.sequence,
+            previous: self.previous,
+            writer: repository.writer(),
+            time: repository.now().max(self.time + 1),
+            first_ordinal: self.next_ordinal,
+            checkpoint: self.checkpoint,
+        }
+    }
+
+    /// Whether the next commit should carry the whole state: when many commits must be read to know it.
+    fn is_long(&self) -> bool {
+        self.sequence - self.checkpoint.map_or(0, |checkpoint| checkpoint + 1) >= Checkpoint::COMMITS_MIN
+    }
+}
+
+/// Commits `draft`. Everything that it points at must be durable.
+///
+/// # Cancel safety
+/// Dropping the future leaves the commit absent or whole.
+pub(super) async fn commit(
+    repository: Repository,
+    executor: Arc<dyn Executor>,
+    mut tail: Tail,
+    mut draft: Draft,
+    level: i32,
+) -> Result<Committed> {
+    let mut covered = 0;
+    loop {
+        if tail.is_long() {
+            let journal = Journal::load(&repository, &tail.mailbox, None).await?;
+            if journal.head().map(|head| head.digest) == tail.previous {
+                Checkpoint::of(&journal, &repository).await?.carry(&mut draft)?;
+            }
+        }
+        let place = tail.place(&repository);
+        let key = tail.name.commit(tail.sequence);
+        let salt = repository.salt()?;
+        let (secrets, name, at) = (repository.secrets().clone(), key.clone(), place.clone());
+        let (encoded, given_back) = runtime::run(&*executor, move || {
+            let encoded = Packer::new(level).and_then(|mut packer| encode_commit(&draft, &at, &name, &secrets, salt, &mut packer));
+            (encoded, draft)
+        })
+        .await?;
+        (draft, tail.time) = (given_back, place.time);
+        let encoded = encoded?;
+        let octets = Bytes::from(encoded.octets);
+        if put(&repository, &key, &octets).await? {
+            let rows = u64::from(draft.messages.rows());
+            let is_checkpoint = !draft.commits.is_empty();
+            let length = octets.len() as u64;
+            tail.checkpoint = if is_checkpoint { Some(tail.sequence) } else { tail.checkpoint };
+            (tail.sequence, tail.previous, tail.next_ordinal) =
+                (tail.sequence + 1, Some(encoded.digest), tail.next_ordinal + rows);
+            return Ok(Committed { tail, length, covered });
+        }
+        draft.commits.clear();
+        let journal = Journal::load(&repository, &tail.mailbox, None).await?;
+        covered += draft.drop_covered(&repository, &journal, tail.next_ordinal).await?;
+        tail = Tail::of(&journal);
+        if draft.is_empty() {
+            return Ok(Committed { tail, length: 0, covered });
+        }
+    }
+}
+
+/// Creates the object, and is not content with an answer that may be lost: true if it is ours, false if another writer's is there.
+async fn put(repository: &Repository, key: &str, octets: &Bytes) -> Result<bool> {
+    let store = repository.store();
+    let mut failure = None;
+    for _ in 0..TRIES {
+        match store.create(key, Payload::from(octets.clone())).await {
+            Ok(Created::New) => return Ok(true),
+            // It may be ours, from a try whose answer was lost; salt and writer make our octets unlike any other's.
+            Ok(Created::Exists) => return Ok(store.read(key, None).await? == *octets),
+            Err(error) if error.retry() == Retry::Never => return Err(error),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let unknown = Error::new(ErrorKind::Unavailable, "whether a commit was written is unknown; the next run will see");
+    Err(failure.map_or_else(|| Error::internal("no try was made"), |failure| unknown.because(failure)))
+}

@@ -1,0 +1,136 @@
+//! Which blobs are stored, or about to be: the index, and before it the blobs of this transfer's packs that are not durable yet.
+
+use crate::digest::Digest;
+use crate::index::Index;
+use crate::pack::{Location, Row};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+const SHARDS: usize = 16;
+
+/// Finds blobs, and lets exactly one worker store each new one.
+#[derive(Debug)]
+pub(super) struct Dedup {
+    index: Arc<dyn Index>,
+    open: [Shard; SHARDS],
+}
+
+/// Blobs in packs that are not durable yet; `None` while a worker is compressing.
+#[derive(Debug, Default)]
+struct Shard {
+    blobs: Mutex<HashMap<Digest, Option<Location>>>,
+    settled: Condvar,
+}
+
+/// What is known of a blob.
+pub(super) enum Found<'a> {
+    /// It is stored, or in a pack that will be.
+    Stored(Location),
+    /// It is new, and the caller's to store.
+    New(Claim<'a>),
+}
+
+/// The right to store a blob. Dropped unused, the blob is anybody's again.
+pub(super) struct Claim<'a> {
+    shard: &'a Shard,
+    digest: Digest,
+}
+
+impl Dedup {
+    pub(super) fn new(index: Arc<dyn Index>) -> Self {
+        Self { index, open: std::array::from_fn(|_| Shard::default()) }
+    }
+
+    /// Finds the blob, or claims it. If another worker is just compressing it, waits for that: it runs on another thread and waits for nothing.
+    pub(super) fn find_or_claim(&self, digest: &Digest, content: u32) -> Found<'_> {
+        let shard = self.shard(digest);
+        let mut blobs = lock(&shard.blobs);
+        loop {
+            match blobs.get(digest) {
+                Some(Some(location)) => return Found::Stored(*location),
+                Some(None) => blobs = shard.settled.wait(blobs).unwrap_or_else(PoisonError::into_inner),
+                None => break,
+            }
+        }
+        if let Some(location) = self.index.look_up(digest, content) {
+            return Found::Stored(location);
+        }
+        blobs.insert(*digest, None);
+        Found::New(Claim { shard, digest: *digest })
+    }
+
+    /// Moves the rows of a pack that is durable now into the index.
+    pub(super) fn publish(&self, rows: &[Row]) {
+        // First in the index, then gone from here: nobody finds it in neither.
+        self.index.insert(rows);
+        for row in rows {
+            lock(&self.shard(&row.digest).blobs).remove(&row.digest);
+        }
+    }
+
+    fn shard(&self, digest: &Digest) -> &Shard {
+        &self.open[usize::from(digest.as_bytes()[31]) % SHARDS]
+    }
+}
+
+impl Claim<'_> {
+    /// Tells where the blob is.
+    pub(super) fn settle(self, location: Location) {
+        lock(&self.shard.blobs).insert(self.digest, Some(location));
+        // `drop` wakes who waits.
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut blobs = lock(&self.shard.blobs);
+        if blobs.get(&self.digest) == Some(&None) {
+            blobs.remove(&self.digest);
+        }
+        drop(blobs);
+        self.shard.settled.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Domain;
+    use crate::index::RamIndex;
+    use crate::pack::PackId;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn of_many_workers_that_meet_a_new_blob_at_once_one_stores_it() {
+        let dedup = Dedup::new(Arc::new(RamIndex::new(1 << 16)));
+        let digest = Domain::new([0; 32]).digest(b"content");
+        let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 7, frame: 0 };
+        let stored = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| match dedup.find_or_claim(&digest, 7) {
+                    Found::Stored(found) => assert_eq!(found, at),
+                    Found::New(claim) => {
+                        stored.fetch_add(1, Ordering::Relaxed);
+                        claim.settle(at);
+                    }
+                });
+            }
+        });
+        assert_eq!(stored.load(Ordering::Relaxed), 1);
+        dedup.publish(&[Row { digest, at }]);
+        assert!(matches!(dedup.find_or_claim(&digest, 7), Found::Stored(found) if found == at));
+    }
+
+    #[test]
+    fn a_claim_dropped_unused_is_anybodys_again() {
+        let dedup = Dedup::new(Arc::new(RamIndex::new(1 << 16)));
+        let digest = Domain::new([0; 32]).digest(b"content");
+        drop(dedup.find_or_claim(&digest, 7));
+        assert!(matches!(dedup.find_or_claim(&digest, 7), Found::New(_)));
+    }
+}

@@ -1,0 +1,231 @@
+//! Intake: asks the source what there is, and tells what of it must be read.
+
+use super::commit::Tail;
+use super::known::{KnownMailbox, Verdict, is_from};
+use super::lane::Item;
+use crate::budget::Permit;
+use crate::error::{Error, Result};
+use crate::message::{Envelope, Folder, Identity, MailboxName};
+use crate::repository::{Journal, Repository};
+use crate::resources::Resources;
+use crate::runtime;
+use crate::source::{Batch, Entry, Exclusion, MailboxIter, MailboxSource, Source, SourceId};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a batch of messages may weigh, in octets.
+pub(super) const BATCH: u64 = 4 << 20;
+
+/// The enumeration of a source.
+pub(super) struct Enumeration {
+    repository: Repository,
+    resources: Resources,
+    source: Arc<dyn Source>,
+    reread: bool,
+    mailboxes: Option<MailboxIter>,
+    current: Option<Current>,
+}
+
+/// The mailbox being enumerated.
+struct Current {
+    name: Arc<MailboxName>,
+    source: Box<dyn MailboxSource>,
+    known: KnownMailbox,
+    /// Pays for what is known.
+    _permit: Option<Permit>,
+    is_complete: bool,
+}
+
+/// What a step of the enumeration brought.
+pub(super) enum Taken {
+    /// A mailbox begins.
+    Mailbox(Box<Opened>),
+    /// Some of the current mailbox.
+    Batch(Box<Found>),
+    /// A mailbox could not be opened.
+    Unopened(Error),
+    /// All mailboxes are enumerated.
+    End,
+}
+
+/// A mailbox that begins.
+pub(super) struct Opened {
+    pub(super) name: Arc<MailboxName>,
+    pub(super) tail: Tail,
+    /// The journal's folders of this source.
+    pub(super) folders: BTreeMap<Bytes, Folder>,
+}
+
+/// What is new in a mailbox, and what is not.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) seen: u64,
+    pub(super) folders: Vec<Folder>,
+    pub(super) items: Vec<Item>,
+    pub(super) updates: Vec<Update>,
+    /// Messages that are what the journal has: folder, identity, how many.
+    pub(super) unchanged: Vec<(Bytes, Identity, u64)>,
+    pub(super) excluded: Vec<Exclusion>,
+    /// What could not be enumerated.
+    pub(super) failed: Vec<(Bytes, Error)>,
+    /// The mailbox was enumerated to its end: what was not seen, and whether that means that it is gone.
+    pub(super) end: Option<super::gather::End>,
+    /// What all this weighs, in octets.
+    pub(super) weight: u64,
+}
+
+/// A message of which all is known but the envelope.
+pub(super) struct Update {
+    pub(super) ordinal: u64,
+    pub(super) position: u64,
+    pub(super) envelope: Envelope,
+    pub(super) moved: bool,
+}
+
+impl Enumeration {
+    pub(super) fn new(repository: Repository, resources: Resources, source: Arc<dyn Source>, reread: bool) -> Self {
+        Self { repository, resources, source, reread, mailboxes: None, current: None }
+    }
+
+    /// Takes the next step.
+    pub(super) async fn step(mut self) -> (Self, Result<Taken>) {
+        let taken = match self.current.take() {
+            Some(current) => self.batch(current).await,
+            None => self.mailbox().await,
+        };
+        (self, taken)
+    }
+
+    async fn mailbox(&mut self) -> Result<Taken> {
+        let (mailboxes, source) = (self.mailboxes.take(), Arc::clone(&self.source));
+        let listed = runtime::run(&**self.resources.executor(), move || {
+            let mut mailboxes = mailboxes.map_or_else(|| source.mailboxes(), Ok)?;
+            let next = mailboxes.next();
+            Ok((mailboxes, next))
+        });
+        let (mailboxes, next) = listed.await??;
+        self.mailboxes = Some(mailboxes);
+        match next {
+            None => Ok(Taken::End),
+            Some(Err(error)) => Ok(Taken::Unopened(error)),
+            Some(Ok(mailbox)) => self.open(mailbox).await.map(Taken::Mailbox),
+        }
+    }
+
+    async fn open(&mut self, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
+        let name = Arc::new(source.name().clone());
+        let journal = Journal::load(&self.repository, &name, None).await?;
+        let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
+        let mine = |record: &&crate::repository::FolderRecord| is_from(self.source.id(), &journal.sources, record.source);
+        let folders = journal.folders.values().filter(mine);
+        let folders = folders.map(|record| (record.folder.path.raw.clone(), record.folder.clone())).collect();
+        self.current =
+            Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
+        Ok(Box::new(Opened { name, tail: Tail::of(&journal), folders }))
+    }
+
+    async fn batch(&mut self, mut current: Current) -> Result<Taken> {
+        let filled = runtime::run(&**self.resources.executor(), move || {
+            let mut batch = Batch::new(BATCH as usize);
+            let more = current.source.fill(&mut current.known, &mut batch);
+            let mut found = Found { weight: batch.weight() as u64, ..Found::default() };
+            let is_at_end = match more {
+                Ok(more) => !more,
+                Err(error) => {
+                    found.failed.push((Bytes::copy_from_slice(current.name.as_bytes()), error));
+                    true
+                }
+            };
+            batch.into_entries().into_iter().for_each(|entry| found.take(entry, &mut current.known));
+            current.is_complete &= found.failed.is_empty();
+            if is_at_end {
+                found.conclude(&mut current);
+            }
+            (current, found)
+        });
+        let (current, found) = filled.await?;
+        if found.end.is_none() {
+            self.current = Some(current);
+        }
+        Ok(Taken::Batch(Box::new(found)))
+    }
+}
+
+/// Gathers what the journal knows of a source's messages.
+async fn know(
+    repository: &Repository,
+    resources: &Resources,
+    journal: &Journal,
+    source: SourceId,
+    reread: bool,
+) -> Result<(KnownMailbox, Option<Permit>)> {
+    let mut known = KnownMailbox::new(repository.domain().clone(), reread);
+    for record in journal.folders.values().filter(|record| is_from(source, &journal.sources, record.source)) {
+        known.add_folder(&record.folder);
+    }
+    journal
+        .living(repository, |row| {
+            if is_from(source, &journal.sources, row.source) {
+                known.add(&row);
+            }
+            Ok(())
+        })
+        .await?;
+    known.sort();
+    // Not waited for: two transfers that each wait for this while holding their lanes would wait for ever.
+    let permit = resources.budget().try_acquire(known.len() as u64 * KnownMailbox::MESSAGE_OCTETS);
+    Ok((known, permit))
+}
+
+impl Found {
+    fn take(&mut self, entry: Entry, known: &mut KnownMailbox) {
+        match entry {
+            Entry::Folder(folder) => self.folders.push(folder),
+            Entry::Message(message) => {
+                self.seen += 1;
+                let (folder, identity) = (message.envelope.folder.clone(), message.envelope.identity.clone());
+                let envelope = message.envelope.clone();
+                match known.judge(message) {
+                    Verdict::Later => {}
+                    verdict => self.settle(folder, identity, envelope, verdict),
+                }
+            }
+            Entry::Unchanged { folder, messages } => {
+                self.seen += messages;
+                known.keep_container(&folder, messages);
+                self.unchanged.push((folder, Identity::Content, messages));
+            }
+            Entry::Matched { folder } => {
+                self.seen += 1;
+                self.unchanged.push((folder, Identity::Content, 1));
+            }
+            Entry::Excluded { reason, .. } => {
+                self.seen += 1;
+                self.excluded.push(reason);
+            }
+            Entry::Failed { name, error } => self.failed.push((name, error)),
+        }
+    }
+
+    fn settle(&mut self, folder: Bytes, identity: Identity, envelope: Envelope, verdict: Verdict) {
+        match verdict {
+            Verdict::Unchanged => self.unchanged.push((folder, identity, 1)),
+            Verdict::Changed { ordinal, position, moved } => {
+                self.updates.push(Update { ordinal, position, envelope, moved });
+                self.unchanged.push((folder, identity, 1));
+            }
+            Verdict::Read(item) => self.items.push(item),
+            Verdict::Later => {}
+        }
+    }
+
+    fn conclude(&mut self, current: &mut Current) {
+        let mut settled = Vec::new();
+        current.known.judge_deferred(|envelope, verdict| settled.push((envelope.clone(), verdict)));
+        for (envelope, verdict) in settled {
+            self.settle(envelope.folder.clone(), envelope.identity.clone(), envelope, verdict);
+        }
+        self.end = Some(super::gather::End { gone: current.known.unseen(), is_complete: current.is_complete });
+    }
+}

@@ -1,0 +1,330 @@
+//! A lane: the work on messages from their octets to recipes and packs. It runs on a worker, in turns of bounded length, and never waits.
+
+use super::dedup::{Dedup, Found};
+use super::known::KnownMessage;
+use crate::budget::Permit;
+use crate::digest::{Digest, Domain, Hasher};
+use crate::error::{Error, Result};
+use crate::ledger::Bytes as Octets;
+use crate::message::Envelope;
+use crate::pack::{self, FinishedPack, PackWriter, Packer, Row};
+use crate::recipe::Dissector;
+use crate::settings::Settings;
+use crate::source::{Body, Finished, Message, ReadBody, Reason, Unreadable};
+use std::vec;
+
+/// Octets read at a time: enough for BLAKE3 to be at its fastest, little enough to stay in the cache.
+pub(super) const CHUNK: usize = 256 << 10;
+/// A turn ends after this many octets of mail, so that many transfers share the workers evenly.
+const TURN: usize = 8 << 20;
+/// How far a pack may grow beyond its target: the pieces that one chunk can complete, and the footer.
+pub(super) const PACK_SLACK: usize = 5 << 20;
+
+/// A message to be read.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) message: Message,
+    pub(super) position: u64,
+    /// What the journal has under the same identity.
+    pub(super) known: Option<KnownMessage>,
+}
+
+/// What became of a message that was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) envelope: Envelope,
+    pub(super) position: u64,
+    pub(super) known: Option<KnownMessage>,
+    pub(super) digest: Digest,
+    pub(super) length: u64,
+    pub(super) quarantine: Option<Unreadable>,
+    /// The length of its recipe, `None` if the octets are those that are known.
+    pub(super) recipe: Option<usize>,
+    pub(super) pieces: Vec<Row>,
+}
+
+/// What a turn brought forth.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) messages: Vec<Read>,
+    /// The recipes of these messages, one behind the other.
+    pub(super) recipes: Vec<u8>,
+    pub(super) octets: Octets,
+    pub(super) pack: Option<FinishedPack>,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is more to do.
+    Again,
+    /// The pack is full, and finished in the output; there is more to do.
+    PackFull,
+    /// All messages of the batch are read.
+    Done,
+}
+
+/// What lanes share.
+#[derive(Debug)]
+pub(super) struct LaneContext {
+    pub(super) domain: Domain,
+    pub(super) dedup: Dedup,
+    /// A pack of at least this length is finished.
+    pub(super) pack_target: usize,
+}
+
+/// One lane.
+pub(super) struct Lane {
+    /// Pays for the buffers.
+    _permit: Permit,
+    /// Pays for the open pack; away while that is being uploaded.
+    pub(super) pack_permit: Option<Permit>,
+    pub(super) pack: Option<PackWriter>,
+    dissector: Dissector,
+    hasher: Hasher,
+    packer: Packer,
+    buffer: Vec<u8>,
+    items: vec::IntoIter<Item>,
+    current: Option<Current>,
+    output: Output,
+}
+
+/// A message being read in several turns.
+struct Current {
+    item: Partial,
+    reader: Box<dyn ReadBody>,
+    length: u64,
+    pieces: Vec<Row>,
+}
+
+struct Partial {
+    envelope: Envelope,
+    position: u64,
+    known: Option<KnownMessage>,
+}
+
+impl Lane {
+    /// What a lane's buffers take, in octets: a chunk, a piece decoded and its encoding compared, the piece compressed, a recipe, zstd's context.
+    pub(super) const WORKING_SET: u64 = 14 << 20;
+
+    pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, domain: &Domain) -> Result<Self> {
+        Ok(Self {
+            _permit: permit,
+            pack_permit: Some(pack_permit),
+            pack: None,
+            dissector: Dissector::new(settings.cuts.clone(), settings.limits.clone()),
+            hasher: domain.hasher(),
+            packer: Packer::new(settings.compression_level)?,
+            buffer: vec![0; CHUNK],
+            items: Vec::new().into_iter(),
+            current: None,
+            output: Output::default(),
+        })
+    }
+
+    /// Gives the lane messages to read. Those given before are read.
+    pub(super) fn give(&mut self, items: Vec<Item>) {
+        self.items = items.into_iter();
+    }
+
+    /// Reads on for one turn. The lane must have a pack.
+    pub(super) fn advance(&mut self, context: &LaneContext) -> Result<(Step, Output)> {
+        let mut turn = 0;
+        let step = loop {
+            let full = self.pack.as_ref().is_some_and(|pack| {
+                // A chunk completes at most one large piece, and many small ones.
+                pack.len() >= context.pack_target || pack.rows().len() >= pack::ROWS_MAX / 2
+            });
+            if full {
+                self.output.pack = self.finish_pack()?;
+                break Step::PackFull;
+            }
+            if turn >= TURN {
+                break Step::Again;
+            }
+            turn += match self.current.take() {
+                Some(current) => self.read_on(current, context)?,
+                None => match self.items.next() {
+                    Some(item) => self.begin(item, context)?,
+                    None => break Step::Done,
+                },
+            };
+        };
+        Ok((step, std::mem::take(&mut self.output)))
+    }
+
+    /// Finishes the open pack, if there is anything in it.
+    pub(super) fn finish_pack(&mut self) -> Result<Option<FinishedPack>> {
+        match self.pack.take() {
+            Some(pack) if !pack.rows().is_empty() => pack.finish().map(Some),
+            empty => {
+                self.pack = empty;
+                Ok(None)
+            }
+        }
+    }
+
+    fn begin(&mut self, item: Item, context: &LaneContext) -> Result<usize> {
+        let Item { message: Message { envelope, body }, position, known } = item;
+        let item = Partial { envelope, position, known };
+        match body {
+            Body::Octets(octets) => self.whole(item, &octets, context),
+            Body::Open { open, .. } => match open.open() {
+                Ok(reader) => {
+                    self.hasher.reset();
+                    self.read_on(Current { item, reader, length: 0, pieces: Vec::new() }, context)
+                }
+                Err(unreadable) => {
+                    self.hasher.reset();
+                    self.end(item, 0, Vec::new(), Some(unreadable), context).map(|()| 1)
+                }
+            },
+        }
+    }
+
+    /// A message whose octets are all there.
+    fn whole(&mut self, item: Partial, octets: &[u8], context: &LaneContext) -> Result<usize> {
+        self.hasher.reset();
+        self.hasher.update(octets);
+        let mut pieces = Vec::new();
+        let is_known = item.known.as_ref().is_some_and(|known| known.is(&self.hasher.finish(), None));
+        if !is_known {
+            self.dissect(octets, &mut pieces, context)?;
+        }
+        self.output.octets.read += octets.len() as u64;
+        self.end(item, octets.len() as u64, pieces, None, context)?;
+        Ok(octets.len() + 1)
+    }
+
+    /// Reads the next chunk of the current message.
+    fn read_on(&mut self, mut current: Current, context: &LaneContext) -> Result<usize> {
+        let mut filled = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut unreadable = None;
+        let mut ended = false;
+        while filled < buffer.len() && !ended {
+            match current.reader.read(&mut buffer[filled..]) {
+                Ok(0) => ended = true,
+                Ok(read) => filled += read.min(buffer.len() - filled),
+                Err(error) => {
+                    unreadable = Some(error);
+                    ended = true;
+                }
+            }
+        }
+        let chunk = &buffer[..filled];
+        self.hasher.update(chunk);
+        self.output.octets.read += filled as u64;
+        let first = current.length == 0;
+        current.length += filled as u64;
+        if ended && unreadable.is_none() {
+            match current.reader.finish(current.length) {
+                Ok(Finished::Moved { flags, place }) => {
+                    (current.item.envelope.flags, current.item.envelope.place) = (flags, place);
+                }
+                Ok(Finished::AsEnumerated) => {}
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        let known = current.item.known.as_ref().filter(|_| first && ended);
+        let is_known = known.is_some_and(|known| known.is(&self.hasher.finish(), reason(unreadable.as_ref())));
+        let dissected = if is_known { Ok(()) } else { self.dissect(chunk, &mut current.pieces, context) };
+        self.buffer = buffer;
+        dissected?;
+        if ended {
+            let Current { item, length, pieces, .. } = current;
+            self.end(item, length, pieces, unreadable, context)?;
+        } else {
+            self.current = Some(current);
+        }
+        Ok(filled + 1)
+    }
+
+    fn dissect(&mut self, octets: &[u8], pieces: &mut Vec<Row>, context: &LaneContext) -> Result<()> {
+        let Self { dissector, packer, pack, output, .. } = self;
+        let mut store = Storing { packer, pack: pack.as_mut(), octets: &mut output.octets, pieces, context, failed: None };
+        for chunk in octets.chunks(CHUNK) {
+            dissector.push(chunk, &mut |piece| store.piece(piece));
+        }
+        store.failed.map_or(Ok(()), Err)
+    }
+
+    /// Settles a message that was read, all of it or what could be read.
+    fn end(
+        &mut self,
+        item: Partial,
+        length: u64,
+        mut pieces: Vec<Row>,
+        quarantine: Option<Unreadable>,
+        context: &LaneContext,
+    ) -> Result<()> {
+        let digest = self.hasher.finish();
+        let is_known = item.known.as_ref().is_some_and(|known| known.is(&digest, reason(quarantine.as_ref())));
+        let Self { dissector, packer, pack, output, .. } = self;
+        let recipe = if is_known {
+            dissector.reset();
+            None
+        } else {
+            let from = output.recipes.len();
+            let pack = pack.as_mut();
+            let octets = &mut output.octets;
+            let mut store = Storing { packer, pack, octets, pieces: &mut pieces, context, failed: None };
+            dissector.finish(&mut |piece| store.piece(piece), &mut output.recipes);
+            store.failed.map_or(Ok(()), Err)?;
+            Some(output.recipes.len() - from)
+        };
+        let Partial { envelope, position, known } = item;
+        output.messages.push(Read { envelope, position, known, digest, length, quarantine, recipe, pieces });
+        Ok(())
+    }
+}
+
+/// Stores the pieces of one message.
+struct Storing<'a> {
+    packer: &'a mut Packer,
+    pack: Option<&'a mut PackWriter>,
+    octets: &'a mut Octets,
+    pieces: &'a mut Vec<Row>,
+    context: &'a LaneContext,
+    failed: Option<Error>,
+}
+
+impl Storing<'_> {
+    fn piece(&mut self, content: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.store(content).err();
+        }
+    }
+
+    fn store(&mut self, content: &[u8]) -> Result<()> {
+        let length = u32::try_from(content.len()).map_err(|_| Error::internal("a piece is too long"))?;
+        let digest = self.context.domain.digest(content);
+        self.octets.content += u64::from(length);
+        let at = match self.context.dedup.find_or_claim(&digest, length) {
+            Found::Stored(at) => {
+                self.octets.duplicate += u64::from(length);
+                at
+            }
+            Found::New(claim) => {
+                let pack = self.pack.as_mut().ok_or_else(|| Error::internal("a lane works without a pack"))?;
+                let at = pack.add(digest, content, self.packer)?;
+                self.octets.compressed += u64::from(at.stored);
+                claim.settle(at);
+                at
+            }
+        };
+        self.pieces.push(Row { digest, at });
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("pack", &self.pack).field("busy", &self.current.is_some()).finish()
+    }
+}
+
+/// A quarantined message's reason, for those who only want that.
+pub(super) fn reason(unreadable: Option<&Unreadable>) -> Option<Reason> {
+    unreadable.map(|unreadable| unreadable.reason)
+}
