@@ -34,7 +34,7 @@ impl ThrottledStore {
     }
 
     async fn admit(&self) -> Result<()> {
-        if self.asked.fetch_add(1, Ordering::Relaxed) % self.every != 0 {
+        if !self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Throttled, "the store asks for fewer requests").retry_as(Retry::After(self.wait)))

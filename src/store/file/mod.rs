@@ -182,4 +182,6 @@ impl Executor for RuntimeOfCaller {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
