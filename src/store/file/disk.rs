@@ -267,7 +267,13 @@ impl Disk {
         }
         self.files.sync_directory(parent).map_err(|error| {
             self.directories().failed.insert(parent.to_owned());
-            Error::io(doing(), error).retry_as(Retry::Never)
+            match error.kind() {
+                // Some network and user-space file systems cannot sync directories at all.
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+                    Error::new(ErrorKind::Unsupported, doing()).because(error)
+                }
+                _ => Error::io(doing(), error).retry_as(Retry::Never),
+            }
         })
     }
 

@@ -34,7 +34,8 @@ use tokio::runtime::Handle;
 ///
 /// After a failed sync nobody knows what the operating system still holds, and a second sync may succeed without having written
 /// anything. A file that failed to sync is thrown away. A directory that failed to sync takes no further writes until
-/// the store is opened again: each is [`Unavailable`](ErrorKind::Unavailable) and not worth a retry.
+/// the store is opened again: each is [`Unavailable`](ErrorKind::Unavailable) and not worth a retry. A file system that cannot sync
+/// directories at all is [`Unsupported`](ErrorKind::Unsupported).
 ///
 /// # Any number of writers
 /// Processes may share the directory. [`create`](Store::create) needs a file system with hard links, on which the whole directory

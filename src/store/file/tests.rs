@@ -259,6 +259,13 @@ fn without_hard_links_create_is_unsupported_and_put_works() {
 }
 
 #[test]
+fn without_a_way_to_sync_directories_writing_is_unsupported() {
+    let (_directory, files, store) = recorded();
+    files.fail("sync directory", io::ErrorKind::InvalidInput);
+    assert_eq!(now(store.put("a", Payload::default())).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
 fn the_pieces_are_written_from_where_they_are() {
     let (_directory, files, store) = recorded();
     let pieces: Vec<Bytes> = [0, 70_000, 1, 0, 4096].map(|length| Bytes::from(vec![7; length])).into();
