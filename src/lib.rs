@@ -19,6 +19,9 @@ pub mod source;
 pub mod store;
 pub mod settings;
 pub mod transfer;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -1,5 +1,14 @@
 //! Object stores: flat keys, whole objects, create-if-absent.
 
+mod file;
+pub mod files;
+mod key;
+mod memory;
+
+pub use file::FileStore;
+pub use key::{check_key, check_prefix};
+pub use memory::MemoryStore;
+
 use crate::error::Result;
 use bytes::Bytes;
 use futures::future::BoxFuture;
