@@ -145,6 +145,7 @@ impl Headers {
                     }
                 }
                 Place::Name => at += self.pass_name(rest),
+                Place::Value(Kind::Other) => at += self.pass_others(rest),
                 Place::Value(kind) => at += self.pass_value(kind, rest),
             }
         }
@@ -187,6 +188,31 @@ impl Headers {
             self.end_line(Some(kind));
         }
         used
+    }
+
+    /// Passes the rest of a field of no interest, and such fields behind it as can be told by their first letter: most lines of a block.
+    fn pass_others(&mut self, rest: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(feed) = memchr(b'\n', &rest[at..]) {
+            at += feed + 1;
+            let line = &rest[at..];
+            match line.first() {
+                Some(b' ' | b'\t') => {}
+                Some(letter) if letter.is_ascii_alphabetic() && !letter.eq_ignore_ascii_case(&b'c') => {
+                    match memchr2(b':', b'\n', line) {
+                        Some(colon) if line[colon] == b':' => at += colon + 1,
+                        _ => return self.end_others(at),
+                    }
+                }
+                _ => return self.end_others(at),
+            }
+        }
+        rest.len()
+    }
+
+    fn end_others(&mut self, at: usize) -> usize {
+        self.end_line(Some(Kind::Other));
+        at
     }
 
     /// Goes on to the next line, which may continue a field of that kind.
