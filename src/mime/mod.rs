@@ -2,6 +2,8 @@
 //!
 //! Sans-IO and clock-free: octets in, events out. Reading mail cannot fail: what is not understood is literal octets and a counted defect.
 
+pub mod base64;
+
 /// What the framer says about the next octets of a message. Literal and body slices, put together in order, are the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
