@@ -66,7 +66,7 @@ impl Decoder {
     /// Takes octets from the front of `encoded`, appends what they decode to to `decoded`, and tells how many it took.
     ///
     /// It takes fewer than there are only if it stopped for good ([`is_stopped`](Self::is_stopped)), or if `decoded` reached a length of `until`; it exceeds
-    /// that by at most 24 KiB. Up to 32 KiB of what was taken may still wait to be decoded.
+    /// that by at most 9 KiB. Up to 12 KiB of what was taken may still wait to be decoded.
     pub fn push(&mut self, encoded: &[u8], decoded: &mut Vec<u8>, until: usize) -> usize {
         let mut rest = encoded;
         while !rest.is_empty() && !self.stopped && decoded.len() < until {
@@ -81,7 +81,7 @@ impl Decoder {
         self.stopped
     }
 
-    /// Ends the span: decodes what is still waiting (at most 24 KiB) and tells what is covered.
+    /// Ends the span: decodes what is still waiting (at most 9 KiB) and tells what is covered.
     pub fn finish(&mut self, decoded: &mut Vec<u8>) -> Covered {
         if !self.stopped {
             self.flush(decoded);
@@ -96,7 +96,7 @@ impl Decoder {
     }
 
     /// The octets taken by [`push`](Self::push) that are not covered, known after a stop or [`finish`](Self::finish): they come in front of those that were not
-    /// taken. At most about 100 KiB.
+    /// taken. At most about 40 KiB.
     #[must_use]
     pub fn uncovered(&self) -> &[u8] {
         if self.stopped { &self.uncovered } else { &[] }
@@ -256,7 +256,7 @@ impl Decoder {
             return false;
         }
         if self.encoded_back.len() < count {
-            self.encoded_back.resize(if count > 4096 { RUN } else { count }, 0);
+            self.encoded_back.resize(if count > 1024 { RUN } else { count }, 0);
         }
         if STANDARD.encode(&decoded[from..], self.encoded_back.as_mut_slice().as_out()) != characters {
             decoded.truncate(from);

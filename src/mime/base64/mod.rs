@@ -83,4 +83,7 @@ impl LineEnding {
 }
 
 /// Characters decoded, encoded back and compared at once: small enough to stay in the nearest caches. A multiple of 4.
-const RUN: usize = 32 * 1024;
+const RUN: usize = 12 * 1024;
+
+/// Octets by which a decoder may exceed what it is asked for.
+pub(crate) const DECODED_OVERSHOOT: usize = RUN / 4 * 3;
