@@ -3,6 +3,16 @@
 //! Sans-IO and clock-free: octets in, events out. Reading mail cannot fail: what is not understood is literal octets and a counted defect.
 
 pub mod base64;
+mod boundary;
+mod defects;
+mod framer;
+mod headers;
+mod limits;
+mod media;
+
+pub use defects::Defects;
+pub use framer::Framer;
+pub use limits::Limits;
 
 /// What the framer says about the next octets of a message. Literal and body slices, put together in order, are the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
