@@ -101,7 +101,11 @@ fn check(dissector: &mut Dissector, file: &Path, message: &[u8]) -> Totals {
     let (recipe, pieces, outcome) = dissect(dissector, message, 256 << 10);
     // Another slicing, with an odd number, so that it cuts everywhere.
     let (recipe_again, pieces_again, outcome_again) = dissect(dissector, message, 61);
-    assert!(recipe == recipe_again && pieces == pieces_again && outcome == outcome_again, "{}: slicing matters", file.display());
+    assert!(
+        recipe == recipe_again && pieces == pieces_again && outcome == outcome_again,
+        "{}: slicing matters",
+        file.display()
+    );
     assert!(rebuild(&recipe, &pieces) == message, "{}: comes back changed", file.display());
     Totals {
         files: 1,

@@ -2,7 +2,7 @@
 
 use super::span::Form;
 use super::{Content, Cuts};
-use crate::mime::base64::{self, DECODED_OVERSHOOT, Encoder, LineEnding, Shape};
+use crate::mime::base64::{self, DECODED_OVERSHOOT, Encoder, Shape};
 use crate::mime::{Defects, Event, Framer, Leaf, Limits, TransferEncoding};
 use crate::wire::Encode;
 
