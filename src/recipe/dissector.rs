@@ -112,8 +112,8 @@ struct Taker {
 enum Run {
     /// It begins here in the literals.
     Literal { from: usize },
-    /// It has grown too long and is a verbatim span.
-    Verbatim,
+    /// It has grown too long and is a span in pieces.
+    InPieces,
 }
 
 /// The open body.
@@ -129,7 +129,7 @@ enum Body {
     Base64Undecided { from: usize },
     /// It is a base64 span.
     Base64,
-    /// The recipe is full: everything up to the message's end is in one verbatim span.
+    /// The recipe is full: everything up to the message's end is in one run.
     Rest,
 }
 
@@ -180,7 +180,7 @@ impl Taker {
         self.end(pieces);
         if self.body == Body::Rest {
             self.body = Body::None;
-            self.run = Run::Verbatim;
+            self.run = Run::InPieces;
         }
         self.close_run(pieces);
     }
@@ -223,7 +223,7 @@ impl Taker {
         }
         match self.body {
             Body::Rest => return,
-            Body::Verbatim => self.close_verbatim(pieces),
+            Body::Verbatim => self.close_pieces(|content| Form::Verbatim { content }, pieces),
             Body::Undecided { from } => self.body_joins_run(from, pieces),
             Body::None | Body::Base64Undecided { .. } | Body::Base64 => {}
         }
@@ -257,14 +257,14 @@ impl Taker {
             && self.literals.len() - from > self.cuts.literal_run_max
         {
             self.literals_to_piece(from, pieces);
-            self.run = Run::Verbatim;
+            self.run = Run::InPieces;
         }
     }
 
     fn body_joins_run(&mut self, from: usize, pieces: &mut dyn FnMut(&[u8])) {
         match self.run {
             Run::Literal { .. } => self.cap_run(pieces),
-            Run::Verbatim => self.literals_to_piece(from, pieces),
+            Run::InPieces => self.literals_to_piece(from, pieces),
         }
     }
 
@@ -367,7 +367,7 @@ impl Taker {
         self.body = Body::Undecided { from };
     }
 
-    /// Everything from here to the message's end goes into one verbatim span.
+    /// Everything from here to the message's end goes into one run.
     fn recipe_is_full(&mut self, pieces: &mut dyn FnMut(&[u8])) {
         if let Run::Literal { .. } = self.run {
             self.close_run(pieces);
@@ -385,14 +385,14 @@ impl Taker {
         match self.run {
             Run::Literal { from } if end > from => self.span(Form::Literal { octets: (end - from) as u64 }),
             Run::Literal { .. } => {}
-            Run::Verbatim => self.close_verbatim(pieces),
+            Run::InPieces => self.close_pieces(|content| Form::Run { content }, pieces),
         }
     }
 
-    fn close_verbatim(&mut self, pieces: &mut dyn FnMut(&[u8])) {
+    fn close_pieces(&mut self, form: fn(Content) -> Form, pieces: &mut dyn FnMut(&[u8])) {
         let content = self.piece.close(&mut self.counts.pieces, pieces);
         if content.octets > 0 {
-            self.span(Form::Verbatim { content });
+            self.span(form(content));
         }
         self.run = Run::Literal { from: self.literals.len() };
     }

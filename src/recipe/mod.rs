@@ -8,11 +8,12 @@
 //! Numbers are LEB128. A recipe is:
 //! ```text
 //! recipe   = count span* literals         count: number of spans
-//! span     = head [piece] [shape]         head: number, octets * 4 + kind; octets is at least 1
+//! span     = head [piece] [shape]         head: number, octets * 8 + kind; octets is at least 1
 //!   kind 0: literal         octets of the message, as they are, in the literals
-//!   kind 1: verbatim        octets of the message, as they are, in pieces              + piece
+//!   kind 1: verbatim        octets of a body, as they are, in pieces                    + piece
 //!   kind 2: base64          decoded octets, in pieces                                  + piece, shape
 //!   kind 3: inline base64   decoded octets, in the literals                            + shape
+//!   kind 4: run             octets of anything, as they are, in pieces                 + piece
 //! piece    = number                       octets of each of the span's pieces but the last, which has what is left (1 to `piece`);
 //!                                         0: the span is one piece
 //! shape    = flags [width] [leading] [trailing]
@@ -22,7 +23,7 @@
 //!                                         bits 5-7, line ends behind: 0 to 6 as they are, 7 number `trailing` follows (up to 1024)
 //! literals                                the octets of the spans of kinds 0 and 3, in order, with nothing between and nothing behind
 //! ```
-//! What base64 of a shape is, is told at [`mime::base64`](crate::mime::base64). A recipe names no blobs: spans of kinds 1 and 2 take the next pieces of the
+//! What base64 of a shape is, is told at [`mime::base64`](crate::mime::base64). A recipe names no blobs: spans of kinds 1, 2 and 4 take the next pieces of the
 //! message's list of pieces, in order. Two spans never share a piece, and no piece is empty.
 //!
 //! # What becomes what
@@ -31,16 +32,18 @@
 //! - the body of a base64 part becomes base64 pieces, or, if it is small, decoded literal octets; as far as it is exact. What is left of it is treated like
 //!   the body of any other part.
 //! - the body of another part becomes verbatim pieces, or, if it is small, literal octets.
-//! - everything else is literal; a run of literal octets that grows too long becomes verbatim pieces.
-//! - a message whose recipe grows too long (very many parts) goes on as verbatim pieces up to its end.
+//! - everything else is literal; a run of literal octets that grows too long becomes pieces.
+//! - a message whose recipe grows too long (very many parts) goes on as one run in pieces up to its end.
 
 mod dissector;
+mod parts;
 mod rebuilder;
 mod span;
 #[cfg(test)]
 mod tests;
 
 pub use dissector::{Dissected, Dissector};
+pub use parts::{Part, Section};
 pub use rebuilder::{Need, Rebuilder};
 pub use span::{Content, Recipe, Span, Spans};
 

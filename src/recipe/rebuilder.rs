@@ -66,7 +66,7 @@ impl Rebuilder {
             self.cursor = behind;
             match span {
                 Span::Literal(octets) => octets.chunks(4 * CHUNK).try_for_each(&mut *out)?,
-                Span::Verbatim(left) => self.open = Some(Open { left, base64: false }),
+                Span::Verbatim(left) | Span::Run(left) => self.open = Some(Open { left, base64: false }),
                 Span::Base64(shape, left) => {
                     self.encoder.reset(shape);
                     self.open = Some(Open { left, base64: true });

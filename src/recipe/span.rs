@@ -20,7 +20,8 @@ impl Recipe {
     /// Decodes a recipe, all of `octets`.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) if it is none, or if its lengths cannot be true.
+    /// [`Damaged`](ErrorKind::Damaged) if it is none, or if its lengths cannot be true; [`Unsupported`](ErrorKind::Unsupported) if it has a kind of span that is
+    /// not known.
     pub fn decode(octets: &[u8]) -> Result<Self> {
         Self::decode_shared(Bytes::copy_from_slice(octets))
     }
@@ -38,7 +39,9 @@ impl Recipe {
             let form = Form::decode(&mut decoder)?;
             let (from_literals, from_pieces) = match form {
                 Form::Literal { octets } | Form::InlineBase64 { octets, .. } => (octets, 0),
-                Form::Verbatim { content } | Form::Base64 { content, .. } => (0, content.pieces()),
+                Form::Verbatim { content } | Form::Run { content } | Form::Base64 { content, .. } => {
+                    (0, content.pieces())
+                }
             };
             let rebuilt = form.rebuilt_len().ok_or_else(too_long)?;
             literals = literals.checked_add(from_literals).ok_or_else(too_long)?;
@@ -67,10 +70,13 @@ impl Recipe {
     /// Its spans, in order.
     #[must_use]
     pub fn spans(&self) -> Spans<'_> {
-        Spans {
-            decoder: Decoder::new(&self.octets[self.spans_at..self.literals_at]),
-            literals: &self.octets[self.literals_at..],
-        }
+        Spans { decoder: Decoder::new(&self.octets[self.spans_at..self.literals_at]), literals: self.literals() }
+    }
+
+    /// All literal octets and inline content, in order: what a [`Section`](super::Section) points into.
+    #[must_use]
+    pub fn literals(&self) -> &[u8] {
+        &self.octets[self.literals_at..]
     }
 
     /// The spans behind the first octets of spans and of literals, and how many octets of both are behind the next one.
@@ -99,8 +105,10 @@ pub(super) struct Cursor {
 pub enum Span<'a> {
     /// These octets.
     Literal(&'a [u8]),
-    /// The octets of the next pieces.
+    /// The octets of the next pieces: a body, or what is left of one.
     Verbatim(Content),
+    /// The octets of the next pieces: anything but a body alone, such as a header that is too long, or many small parts.
+    Run(Content),
     /// The octets of the next pieces, encoded as base64.
     Base64(Shape, Content),
     /// These octets, encoded as base64.
@@ -143,6 +151,7 @@ impl<'a> Iterator for Spans<'a> {
         Some(match Form::decode(&mut self.decoder).ok()? {
             Form::Literal { octets } => Span::Literal(self.take(octets)?),
             Form::Verbatim { content } => Span::Verbatim(content),
+            Form::Run { content } => Span::Run(content),
             Form::Base64 { content, shape } => Span::Base64(shape, content),
             Form::InlineBase64 { octets, shape } => Span::InlineBase64(shape, self.take(octets)?),
         })
@@ -162,6 +171,7 @@ impl<'a> Spans<'a> {
 pub(super) enum Form {
     Literal { octets: u64 },
     Verbatim { content: Content },
+    Run { content: Content },
     Base64 { content: Content, shape: Shape },
     InlineBase64 { octets: u64, shape: Shape },
 }
@@ -169,30 +179,33 @@ pub(super) enum Form {
 impl Form {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Literal { octets } => out.number(octets << 2),
+            Self::Literal { octets } => out.number(head(octets, 0)),
             Self::Verbatim { content } => encode_content(content, 1, out),
             Self::Base64 { content, shape } => {
                 encode_content(content, 2, out);
                 encode_shape(shape, out);
             }
             Self::InlineBase64 { octets, shape } => {
-                out.number(octets << 2 | 3);
+                out.number(head(octets, 3));
                 encode_shape(shape, out);
             }
+            Self::Run { content } => encode_content(content, 4, out),
         }
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
         let head = decoder.number()?;
-        let octets = head >> 2;
+        let octets = head >> 3;
         if octets == 0 {
             return Err(Error::damaged("a recipe has an empty span"));
         }
-        Ok(match head & 3 {
+        Ok(match head & 7 {
             0 => Self::Literal { octets },
             1 => Self::Verbatim { content: decode_content(octets, decoder)? },
             2 => Self::Base64 { content: decode_content(octets, decoder)?, shape: decode_shape(decoder)? },
-            _ => Self::InlineBase64 { octets, shape: decode_shape(decoder)? },
+            3 => Self::InlineBase64 { octets, shape: decode_shape(decoder)? },
+            4 => Self::Run { content: decode_content(octets, decoder)? },
+            _ => return Err(Error::new(ErrorKind::Unsupported, "a recipe has a span of a newer format")),
         })
     }
 
@@ -200,15 +213,20 @@ impl Form {
     fn rebuilt_len(&self) -> Option<u64> {
         match self {
             Self::Literal { octets } => Some(*octets),
-            Self::Verbatim { content } => Some(content.octets),
+            Self::Verbatim { content } | Self::Run { content } => Some(content.octets),
             Self::Base64 { content, shape } => shape.encoded_len(content.octets),
             Self::InlineBase64 { octets, shape } => shape.encoded_len(*octets),
         }
     }
 }
 
+fn head(octets: u64, kind: u64) -> u64 {
+    // No message has 2^61 octets, so nothing is shifted out.
+    octets << 3 | kind
+}
+
 fn encode_content(content: Content, kind: u64, out: &mut Vec<u8>) {
-    out.number(content.octets << 2 | kind);
+    out.number(head(content.octets, kind));
     out.number(if content.pieces() > 1 { content.piece } else { 0 });
 }
 

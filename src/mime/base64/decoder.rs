@@ -202,7 +202,8 @@ impl Decoder {
         let taken = self.taken();
         let count = if taken == 0 { &mut self.leading } else { &mut self.ends };
         // Inside a group of four there can only be the end of a line that may be a full one.
-        let inside = taken % 4 != 0 && (*count > 0 || self.width.is_some_and(|width| taken % width != 0));
+        let inside =
+            !taken.is_multiple_of(4) && (*count > 0 || self.width.is_some_and(|width| !taken.is_multiple_of(width)));
         if inside || *count == LINE_ENDS_MAX {
             return Err(Broken);
         }
@@ -219,8 +220,8 @@ impl Decoder {
         }
         match (ends, self.width) {
             (0, None) => {}
-            (0, Some(width)) if taken % width != 0 => {}
-            (1, Some(width)) if taken % width == 0 => {}
+            (0, Some(width)) if !taken.is_multiple_of(width) => {}
+            (1, Some(width)) if taken.is_multiple_of(width) => {}
             (1, None) if taken <= u64::from(u32::MAX) => self.width = Some(taken),
             _ => return Err(Broken),
         }
@@ -320,7 +321,7 @@ impl Decoder {
 
     /// Line ends between the last decoded character and the first pending one.
     fn ends_before_pending(&self) -> u32 {
-        u32::from(self.characters > 0 && self.width.is_some_and(|width| self.characters % width == 0))
+        u32::from(self.characters > 0 && self.width.is_some_and(|width| self.characters.is_multiple_of(width)))
     }
 
     /// Characters taken.
