@@ -138,7 +138,7 @@ impl Boundaries {
                 Follow::Nothing => {}
                 Follow::Open => return Verdict::Delimiter(delimiter(false, false)),
                 Follow::Close => return Verdict::Delimiter(delimiter(true, false)),
-                Follow::CloseAndGarbage => fallback = fallback.or(Some(delimiter(true, true))),
+                Follow::CloseAndGarbage => fallback = fallback.or_else(|| Some(delimiter(true, true))),
             }
         }
         fallback.map_or(Verdict::Ordinary, Verdict::Delimiter)

@@ -107,7 +107,7 @@ impl Framer {
             count(&mut self.defects.header_unended);
         }
         self.end_leaf(out);
-        while self.boundaries.len() > 0 {
+        while !self.boundaries.is_empty() {
             self.abandon_multipart();
         }
         let defects = self.defects;

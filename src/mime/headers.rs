@@ -55,8 +55,11 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     LineStart,
-    /// In white space in front of a line that does not continue a field.
-    LeadIn,
+    /// In what stands in front of the name in a line that does not continue a field: white space, and colons.
+    LeadIn {
+        /// Whether it was white space alone.
+        blank: bool,
+    },
     /// In a line that has had no colon.
     Name,
     /// In a line of a field.
@@ -121,17 +124,28 @@ impl Headers {
                     Verdict::Delimiter(delimiter) => return (at, Outcome::Delimiter(delimiter)),
                     Verdict::Ordinary => self.begin_line(rest[0]),
                 },
-                Place::LeadIn => match rest.iter().position(|&octet| octet == b'\n' || !is_lead_in(octet)) {
-                    None => at = octets.len(),
-                    Some(end) if rest[end] == b'\n' => return (at + end + 1, Outcome::Blank),
-                    Some(end) => {
-                        at += end;
-                        let Some(kind) = kind_of_name(&rest[end..], complete) else { break };
-                        self.place = if kind == Kind::Other { Place::Name } else { Place::Value(kind) };
-                        at += self.enter(kind, &rest[end..]);
+                Place::LeadIn { blank } => {
+                    match rest.iter().position(|octet| !octet.is_ascii_whitespace() || *octet == b'\n') {
+                        None => at = octets.len(),
+                        Some(end) if rest[end] == b'\n' && blank => return (at + end + 1, Outcome::Blank),
+                        Some(end) if rest[end] == b'\n' => {
+                            at += end + 1;
+                            self.end_line(None);
+                        }
+                        Some(end) if rest[end] == b':' => {
+                            at += end + 1;
+                            self.place = Place::LeadIn { blank: false };
+                        }
+                        Some(end) => {
+                            at += end;
+                            let Some(kind) = kind_of_name(&rest[end..], complete) else { break };
+                            self.place = if kind == Kind::Other { Place::Name } else { Place::Value(kind) };
+                            at += self.enter(kind, &rest[end..]);
+                        }
                     }
-                },
+                }
                 Place::Name => at += self.pass_name(rest),
+                Place::Value(Kind::Other) => at += self.pass_others(rest),
                 Place::Value(kind) => at += self.pass_value(kind, rest),
             }
         }
@@ -141,7 +155,7 @@ impl Headers {
     fn begin_line(&mut self, first: u8) {
         self.place = match self.previous {
             Some(kind) if matches!(first, b' ' | b'\t') => Place::Value(kind),
-            _ => Place::LeadIn,
+            _ => Place::LeadIn { blank: true },
         };
     }
 
@@ -158,8 +172,7 @@ impl Headers {
         if rest[end] == b':' {
             self.place = Place::Value(Kind::Other);
         } else {
-            self.place = Place::LineStart;
-            self.previous = None;
+            self.end_line(None);
         }
         end + 1
     }
@@ -172,10 +185,40 @@ impl Headers {
             field.extend(&rest[..used], field_bytes_max);
         }
         if end.is_some() {
-            self.place = Place::LineStart;
-            self.previous = Some(kind);
+            self.end_line(Some(kind));
         }
         used
+    }
+
+    /// Passes the rest of a field of no interest, and such fields behind it as can be told by their first letter: most lines of a block.
+    fn pass_others(&mut self, rest: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(feed) = memchr(b'\n', &rest[at..]) {
+            at += feed + 1;
+            let line = &rest[at..];
+            match line.first() {
+                Some(b' ' | b'\t') => {}
+                Some(letter) if letter.is_ascii_alphabetic() && !letter.eq_ignore_ascii_case(&b'c') => {
+                    match memchr2(b':', b'\n', line) {
+                        Some(colon) if line[colon] == b':' => at += colon + 1,
+                        _ => return self.end_others(at),
+                    }
+                }
+                _ => return self.end_others(at),
+            }
+        }
+        rest.len()
+    }
+
+    fn end_others(&mut self, at: usize) -> usize {
+        self.end_line(Some(Kind::Other));
+        at
+    }
+
+    /// Goes on to the next line, which may continue a field of that kind.
+    fn end_line(&mut self, field: Option<Kind>) {
+        self.place = Place::LineStart;
+        self.previous = field;
     }
 
     fn field_mut(&mut self, kind: Kind) -> Option<&mut Field> {
@@ -213,10 +256,6 @@ pub(super) fn transfer_encoding(value: &[u8]) -> (TransferEncoding, bool) {
         let known: [&[u8]; 4] = [b"", b"7bit", b"8bit", b"binary"];
         (TransferEncoding::Identity, known.iter().any(|known| token.eq_ignore_ascii_case(known)))
     }
-}
-
-fn is_lead_in(octet: u8) -> bool {
-    octet.is_ascii_whitespace() || octet == b':'
 }
 
 /// Which field a line begins; `None` when that needs more octets. White space counts for nothing.
@@ -264,6 +303,7 @@ mod tests {
             ("A: b\r\n\nbody", 7),
             ("junk\n \nbody", 7),
             ("A: b\n\r \nbody", 8),
+            ("A: b\n:\n :\n\nbody", 11),
         ] {
             let (_, end, outcome) = read(block);
             assert_eq!((end, outcome), (used, Outcome::Blank), "{block:?}");
