@@ -2,6 +2,7 @@
 //!
 //! Sans-IO and clock-free: octets in, events out. Reading mail cannot fail: what is not understood is literal octets and a counted defect.
 
+pub mod base64;
 mod boundary;
 mod defects;
 mod framer;
