@@ -5,6 +5,9 @@ pub mod digest;
 pub mod error;
 pub mod message;
 pub mod mime;
+#[cfg(any(test, feature = "organisation"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "organisation")))]
+pub mod organisation;
 pub mod recipe;
 pub mod runtime;
 pub mod sink;
