@@ -22,8 +22,8 @@ pub(super) struct Composer {
 /// The tree of a message's parts.
 enum Node {
     Leaf(Content),
-    Multipart(&'static str, Vec<Node>),
-    Forward(Box<Node>),
+    Multipart(&'static str, Vec<Self>),
+    Forward(Box<Self>),
 }
 
 /// Base64 line widths and how often they were counted among 14,619 real parts; 0 is one line.

@@ -93,7 +93,7 @@ impl Content {
 
     /// Whether a text has words outside ASCII.
     pub(super) fn is_foreign(&self) -> bool {
-        self.key % 4 == 0 && matches!(self.kind.texture(), Texture::Text | Texture::Html)
+        self.key.is_multiple_of(4) && matches!(self.kind.texture(), Texture::Text | Texture::Html)
     }
 }
 

@@ -86,7 +86,8 @@ impl Builder {
     /// The organisation.
     #[must_use]
     pub fn build(self) -> Organisation {
-        let cap = self.part_bytes_max.unwrap_or((self.bytes / 50).max(64 << 10)).clamp(1 << 10, PART_MAX) as u32;
+        let cap =
+            self.part_bytes_max.unwrap_or_else(|| (self.bytes / 50).max(64 << 10)).clamp(1 << 10, PART_MAX) as u32;
         let messages = (self.bytes as f64 / mean_message(cap)) as u64;
         let layout = Layout::new(self.seed, self.mailboxes, messages.max(1));
         let planner = Planner { seed: self.seed, cap, rates: table::rates(cap, layout.shared()) };
@@ -224,7 +225,7 @@ impl Mailbox {
 
     fn compose(&self, subject: &Subject, contents: Vec<Content>) -> (Vec<Segment>, Vec<Content>) {
         // One mailbox in ten has CRLF throughout, and a few messages in the others; some have LF only in what the last server put on top.
-        let is_crlf = mix(self.inner.seed ^ 0x6c, self.number) % 10 == 3 || subject.own % 50 == 0;
+        let is_crlf = mix(self.inner.seed ^ 0x6c, self.number) % 10 == 3 || subject.own.is_multiple_of(50);
         let is_mixed = !is_crlf && subject.own % 50 == 1;
         let newline: &[u8] = if is_crlf || is_mixed { b"\r\n" } else { b"\n" };
         let mut composer = Composer::new(subject.key, newline);
