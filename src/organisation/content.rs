@@ -14,6 +14,13 @@ pub struct ContentId {
     pub(super) ordinal: u64,
 }
 
+impl ContentId {
+    /// The number of its class in the table.
+    pub(super) fn class(self) -> usize {
+        usize::from(self.class)
+    }
+}
+
 /// One content: the decoded octets of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {

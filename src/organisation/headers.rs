@@ -117,7 +117,7 @@ fn list(subject: &Subject, out: &mut Composer) {
 
 /// One of the lines that filters leave: some always alike, some with a blob of base64.
 fn filter(number: u64, random: &mut Random, out: &mut Composer) {
-    match random.below(5) {
+    match random.below(7) {
         0 | 1 => out.line(format_args!("X-Filter-Message-Info-{number}:\n\t{}", signature(random, 300))),
         2 => out.line(format_args!(
             "X-Filter-Report: BCL:0;SFV:NSPM;SCL:{};SRV:;IPV:NLI;\n\tH:mail{}.example.net;PTR:InfoDomainNonexistent;CAT:NONE;\n\tSFS:(13230040)({});DIR:INB",

@@ -56,6 +56,8 @@ pub struct Builder {
 
 /// Octets that a message has besides its parts, on average: headers, delimiters.
 const MESSAGE_OVERHEAD: f64 = 6_700.0;
+/// Organisations of fewer windows (about 10 GB) are planned once to find how many messages they need.
+const WINDOWS_WEIGHED: u64 = 1 << 12;
 /// The largest part there is, in octets.
 const PART_MAX: u64 = 30 << 20;
 /// When the oldest mail was sent: 2023-01-02, in seconds since 1970.
@@ -88,9 +90,14 @@ impl Builder {
     pub fn build(self) -> Organisation {
         let cap =
             self.part_bytes_max.unwrap_or_else(|| (self.bytes / 50).max(64 << 10)).clamp(1 << 10, PART_MAX) as u32;
-        let messages = (self.bytes as f64 / mean_message(cap)) as u64;
-        let layout = Layout::new(self.seed, self.mailboxes, messages.max(1));
+        let expected = (self.bytes as f64 / mean_message(cap)) as u64;
+        let layout = Layout::new(self.seed, self.mailboxes, expected.max(1));
         let planner = Planner { seed: self.seed, cap, rates: table::rates(cap, layout.shared()) };
+        let messages = match expected / WINDOW {
+            0..WINDOWS_WEIGHED => weighed(&planner, self.bytes, 2 * expected + WINDOW),
+            _ => expected,
+        };
+        let layout = Layout::new(self.seed, self.mailboxes, messages.max(1));
         let place: Vec<u8> = [self.seed, self.mailboxes, messages, u64::from(cap)]
             .iter()
             .flat_map(|number| number.to_le_bytes())
@@ -99,14 +106,35 @@ impl Builder {
     }
 }
 
+/// How many messages, `most` at most, have `bytes` octets: by their plans, because a few large parts decide in a small organisation.
+fn weighed(planner: &Planner, bytes: u64, most: u64) -> u64 {
+    let mut octets = 0.0;
+    let mut window = planner.window(0);
+    for number in 0..most {
+        if number % WINDOW == 0 {
+            window = planner.window(number / WINDOW);
+        }
+        let parts = window.message(number).parts.iter();
+        octets +=
+            parts.map(|id| planner.content(*id).len() as f64 * growth(id.class())).sum::<f64>() + MESSAGE_OVERHEAD;
+        if octets >= bytes as f64 {
+            return number + 1;
+        }
+    }
+    most
+}
+
+/// How much longer a part is in a message: most larger ones are in base64, most smaller ones are texts.
+fn growth(class: usize) -> f64 {
+    if class >= 8 { 1.352 } else { 1.15 }
+}
+
 /// The mean length of a message, in octets.
 fn mean_message(cap: u32) -> f64 {
     let (mut weights, mut octets) = (0.0, 0.0);
     for (number, class) in CLASSES.iter().enumerate().filter(|(_, class)| class.low < cap) {
-        // Base64 in lines; quoted-printable and part headers are in the overhead.
-        let growth = if number >= 8 { 1.352 } else { 1.15 };
         weights += f64::from(class.weight);
-        octets += f64::from(class.weight) * class.mean(cap) * growth;
+        octets += f64::from(class.weight) * class.mean(cap) * growth(number);
     }
     octets / weights * PARTS_PER_HUNDRED as f64 / 100.0 + MESSAGE_OVERHEAD
 }

@@ -81,7 +81,7 @@ impl Planner {
             let [first, end] = [number, number + 1].map(|window| turns(window, rate.groups, offset));
             let new = (first..end).map(|ordinal| {
                 let [_, _, point] = even(offset, ordinal);
-                (ordinal, members(point, rate.repeated))
+                (ordinal, members(usize::from(class), point, rate.repeated))
             });
             let far = turns(number, rate.far, !offset)..turns(number + 1, rate.far, !offset);
             let far = far.map(|_| {

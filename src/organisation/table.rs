@@ -97,7 +97,8 @@ pub(super) struct Rate {
 pub(super) fn rates(cap: u32, shared: f64) -> [Rate; CLASSES.len()] {
     let slots = (WINDOW * PARTS_PER_HUNDRED) as f64 / 100.0;
     let total: u32 = CLASSES.iter().filter(|class| class.low < cap).map(|class| class.weight).sum();
-    CLASSES.map(|class| {
+    std::array::from_fn(|number| {
+        let class = CLASSES[number];
         if class.low >= cap {
             return Rate::default();
         }
@@ -111,7 +112,7 @@ pub(super) fn rates(cap: u32, shared: f64) -> [Rate; CLASSES.len()] {
         Rate {
             groups: fixed(groups),
             far: fixed(groups * far),
-            repeated: fixed((near / (mean_members() - 1.0)).min(1.0)),
+            repeated: fixed((near / (mean_members(number) - 1.0)).min(1.0)),
         }
     })
 }
@@ -120,33 +121,41 @@ fn fixed(number: f64) -> u64 {
     (number * 4_294_967_296.0) as u64
 }
 
-const MEMBERS_MAX: u32 = 24;
+/// The most members of a group of class `class`: a large attachment does not come twenty times within a few messages, and one
+/// that did would rule a small organisation.
+const fn members_max(class: usize) -> u32 {
+    match class {
+        0..LARGE => 24,
+        LARGE..14 => 12,
+        _ => 4,
+    }
+}
 
 /// How many times the content of a group is there, for a point (of 2^32) of the group: once, or 2 to 24 times by Zipf's law with exponent 2.
-pub(super) fn members(point: u32, repeated: u64) -> u32 {
+pub(super) fn members(class: usize, point: u32, repeated: u64) -> u32 {
     let point = u64::from(point);
     if point >= repeated {
         return 1;
     }
-    let target = point as f64 / repeated as f64 * zipf(2).0;
+    let target = point as f64 / repeated as f64 * zipf(class).0;
     let mut sum = 0.0;
-    for members in 2..MEMBERS_MAX {
+    for members in 2..members_max(class) {
         sum += 1.0 / f64::from(members * members);
         if target < sum {
             return members;
         }
     }
-    MEMBERS_MAX
+    members_max(class)
 }
 
-/// The mean of Zipf's law over 2 to 24.
-fn mean_members() -> f64 {
-    let (weight, sum) = zipf(2);
+/// The mean size of a group that has repeats.
+fn mean_members(class: usize) -> f64 {
+    let (weight, sum) = zipf(class);
     sum / weight
 }
 
-/// The sums of 1/n^2 and of 1/n from `first` to 24.
-fn zipf(first: u32) -> (f64, f64) {
-    (first..=MEMBERS_MAX)
+/// The sums of 1/n^2 and of 1/n from 2 to the most members of a group.
+fn zipf(class: usize) -> (f64, f64) {
+    (2..=members_max(class))
         .fold((0.0, 0.0), |(weight, sum), n| (weight + 1.0 / f64::from(n * n), sum + 1.0 / f64::from(n)))
 }
