@@ -252,21 +252,28 @@ fn quoted_printable(text: &[u8], newline: &[u8], out: &mut Vec<u8>) {
         if number > 0 {
             out.extend_from_slice(newline);
         }
-        let mut column = 0;
-        for (at, &octet) in line.iter().enumerate() {
-            let is_plain = matches!(octet, b'!'..=b'<' | b'>'..=b'~') || (octet == b' ' && at + 1 < line.len());
-            let width = if is_plain { 1 } else { 3 };
-            if column + width > LINE {
+        // A blank at the end of a line would be taken for padding, so it is quoted.
+        let trimmed = line.len() - usize::from(line.last() == Some(&b' '));
+        let (mut column, mut at) = (0, 0);
+        while let Some(&octet) = line.get(at) {
+            let run = &line[at..trimmed.max(at)];
+            let room = run.len().min(LINE - column);
+            let plain =
+                run[..room].iter().position(|octet| !matches!(octet, b' '..=b'<' | b'>'..=b'~')).unwrap_or(room);
+            out.extend_from_slice(&run[..plain]);
+            (column, at) = (column + plain, at + plain);
+            if plain > 0 {
+                continue;
+            }
+            let is_plain = room == 0 && at < trimmed && matches!(octet, b' '..=b'<' | b'>'..=b'~');
+            if is_plain || column + 3 > LINE {
                 out.push(b'=');
                 out.extend_from_slice(newline);
                 column = 0;
+                continue;
             }
-            column += width;
-            if is_plain {
-                out.push(octet);
-            } else {
-                out.extend_from_slice(&[b'=', DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]);
-            }
+            out.extend_from_slice(&[b'=', DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]);
+            (column, at) = (column + 3, at + 1);
         }
     }
 }

@@ -37,8 +37,7 @@ impl Organisation {
         Ok(octets)
     }
 
-    /// Writes each message as a file `<mailbox>/<folder>/.../<name>.eml` below `directory`, with the internal date as modification time; messages
-    /// of the root folder are in `INBOX`. Gives the octets written. Nothing is synced.
+    /// Writes each message as a file `<mailbox>/<folder>/.../<name>.eml` below `directory`, with the internal date as modification time. Gives the octets written. Nothing is synced.
     ///
     /// # Errors
     /// If something cannot be written.
@@ -46,8 +45,7 @@ impl Organisation {
         let mut created = BTreeSet::new();
         let mut octets = 0;
         for message in self.messages() {
-            let names = message.folder().names;
-            let folder: PathBuf = if names.is_empty() { "INBOX".into() } else { names.iter().collect() };
+            let folder: PathBuf = message.folder().names.iter().collect();
             let folder = directory.join(message.mailbox().to_string()).join(folder);
             if !created.contains(&folder) {
                 create(&folder)?;

@@ -228,7 +228,7 @@ impl Layout {
 
 /// The folders of a mailbox: names, Maildir++ directory, messages among a hundred.
 pub(super) const FOLDERS: [(&[&str], &str, u64); 10] = [
-    (&[], "", 38),
+    (&["INBOX"], "", 38),
     (&["Sent"], ".Sent", 15),
     (&["Archive"], ".Archive", 6),
     (&["Archive", "2023"], ".Archive.2023", 9),

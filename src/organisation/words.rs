@@ -41,8 +41,23 @@ impl Word {
     }
 }
 
-fn table() -> &'static [Word] {
-    static TABLE: OnceLock<Vec<Word>> = OnceLock::new();
+/// A table of words, and the words as text.
+#[derive(Debug)]
+struct Table {
+    words: Vec<Word>,
+    text: Vec<String>,
+}
+
+impl Table {
+    fn new(words: impl Iterator<Item = Word>) -> Self {
+        let words: Vec<Word> = words.collect();
+        let text = words.iter().map(|word| String::from_utf8_lossy(word.as_bytes()).trim_end().to_owned()).collect();
+        Self { words, text }
+    }
+}
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
         let rare = (0..).map(|number| {
             let draw = mix(0x776f_7264, number);
@@ -50,13 +65,13 @@ fn table() -> &'static [Word] {
             let word: String = (0..syllables).map(|turn| SYLLABLES[(draw >> (turn * 5)) as usize % 32]).collect();
             Word::new(&word)
         });
-        COMMON.split_whitespace().map(Word::new).chain(rare).take(RANKS).collect()
+        Table::new(COMMON.split_whitespace().map(Word::new).chain(rare).take(RANKS))
     })
 }
 
-fn abroad() -> &'static [Word] {
-    static TABLE: OnceLock<Vec<Word>> = OnceLock::new();
-    TABLE.get_or_init(|| ABROAD.split_whitespace().map(Word::new).collect())
+fn abroad() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| Table::new(ABROAD.split_whitespace().map(Word::new)))
 }
 
 /// Low ranks far more often than high ones. Needs 16 bits.
@@ -67,14 +82,13 @@ fn rank(bits: u64) -> usize {
 
 /// A word, without the space.
 pub(super) fn word(random: &mut Random) -> &'static str {
-    let word = &table()[rank(random.next())];
-    std::str::from_utf8(&word.octets[..usize::from(word.len) - 1]).unwrap_or("word")
+    &table().text[rank(random.next())]
 }
 
 /// A word outside ASCII, without the space.
 pub(super) fn foreign_word(random: &mut Random) -> &'static str {
-    let word = &abroad()[random.below(abroad().len() as u64) as usize];
-    std::str::from_utf8(&word.octets[..usize::from(word.len) - 1]).unwrap_or("mot")
+    let table = abroad();
+    &table.text[random.below(table.text.len() as u64) as usize]
 }
 
 /// Appends exactly `count` octets of running text in lines of about 72.
@@ -134,7 +148,8 @@ fn fill(
     // Room for four words and what comes between them.
     const MARGIN: usize = 160;
     let end = out.len() + count;
-    let words = table();
+    let words = &table().words;
+    let abroad = &abroad().words;
     let mut line = out.len();
     while out.len() + MARGIN < end {
         let mut bits = random.next();
@@ -143,8 +158,7 @@ fn fill(
             bits >>= 16;
         }
         if foreign && random.percent(40) {
-            out.extend_from_slice(foreign_word(random).as_bytes());
-            out.push(b' ');
+            out.extend_from_slice(abroad[random.below(abroad.len() as u64) as usize].as_bytes());
         }
         if out.len() - line > LINE - 20 {
             if let Some(last) = out.last_mut() {
