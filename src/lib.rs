@@ -9,6 +9,9 @@ pub mod ledger;
 pub mod message;
 pub mod mime;
 mod pack;
+#[cfg(any(test, feature = "organisation"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "organisation")))]
+pub mod organisation;
 pub mod recipe;
 pub mod repository;
 pub mod resources;
