@@ -96,7 +96,8 @@ pub(super) async fn commit(
         let salt = repository.salt()?;
         let (secrets, name, at) = (repository.secrets().clone(), key.clone(), place.clone());
         let (encoded, given_back) = runtime::run(&*executor, move || {
-            let encoded = Packer::new(level).and_then(|mut packer| encode_commit(&draft, &at, &name, &secrets, salt, &mut packer));
+            let encoded = Packer::new(level)
+                .and_then(|mut packer| encode_commit(&draft, &at, &name, &secrets, salt, &mut packer));
             (encoded, draft)
         })
         .await?;

@@ -242,7 +242,8 @@ impl Lane {
 
     fn dissect(&mut self, octets: &[u8], pieces: &mut Vec<Row>, context: &LaneContext) -> Result<()> {
         let Self { dissector, packer, pack, output, .. } = self;
-        let mut store = Storing { packer, pack: pack.as_mut(), octets: &mut output.octets, pieces, context, failed: None };
+        let mut store =
+            Storing { packer, pack: pack.as_mut(), octets: &mut output.octets, pieces, context, failed: None };
         for chunk in octets.chunks(CHUNK) {
             dissector.push(chunk, &mut |piece| store.piece(piece));
         }

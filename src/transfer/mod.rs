@@ -14,11 +14,14 @@ mod lane;
 use crate::budget::Permit;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::Index;
+use crate::index::{Index, RamIndex};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Packer, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository, RunRecord, RunWriter, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, write_segment};
+use crate::repository::{
+    CompressedBlock, JournalHead, Repository, RunRecord, RunWriter, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX,
+    read_segments, write_segment,
+};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::settings::Settings;
@@ -190,11 +193,31 @@ enum Event {
     Begun(Permit, Permit, Permit),
     BatchPermit(Permit),
     Taken(Enumeration, Result<Taken>, Permit),
-    Lane { lane: Box<Lane>, mailbox: usize, outcome: Result<(Step, Output)> },
-    Sealed { lane: Box<Lane>, pack: Result<Option<FinishedPack>> },
-    Uploaded { pack: PackId, rows: Vec<Row>, length: u64, permit: Permit },
-    Compressed { mailbox: usize, serial: u64, slot: usize, block: CompressedBlock },
-    Committed { mailbox: usize, committed: Committed },
+    Lane {
+        lane: Box<Lane>,
+        mailbox: usize,
+        outcome: Result<(Step, Output)>,
+    },
+    Sealed {
+        lane: Box<Lane>,
+        pack: Result<Option<FinishedPack>>,
+    },
+    Uploaded {
+        pack: PackId,
+        rows: Vec<Row>,
+        length: u64,
+        permit: Permit,
+    },
+    Compressed {
+        mailbox: usize,
+        serial: u64,
+        slot: usize,
+        block: CompressedBlock,
+    },
+    Committed {
+        mailbox: usize,
+        committed: Committed,
+    },
     SegmentWritten(u64),
     Recorded(u64),
 }
@@ -329,7 +352,8 @@ impl Transfer {
             return;
         }
         let budget = self.shared.resources.budget();
-        let permit = self.batches.granted.take().or_else(|| budget.try_acquire(BATCH)).or_else(|| self.batches.own.take());
+        let permit =
+            self.batches.granted.take().or_else(|| budget.try_acquire(BATCH)).or_else(|| self.batches.own.take());
         if let (Some(permit), Some(enumeration)) = (permit, self.enumeration.take()) {
             let step = async move {
                 let (enumeration, taken) = enumeration.step().await;
@@ -846,12 +870,22 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
+        load_index(&self.repository, self.resources.index()).await?;
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))
     }
+}
+
+/// Fills the index from the repository's segments, with the rows of packs that are seen to exist.
+async fn load_index(repository: &Repository, index: &RamIndex) -> Result<()> {
+    if repository.claim_index_load() {
+        let packs = repository.packs().await?;
+        read_segments(repository, &packs, |rows| index.insert(rows)).await?;
+    }
+    Ok(())
 }
 
 impl Lanes {
