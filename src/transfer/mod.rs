@@ -361,8 +361,7 @@ impl Transfer {
             return;
         }
         let budget = self.shared.resources.budget();
-        let permit =
-            self.batches.granted.take().or_else(|| budget.try_acquire(BATCH)).or_else(|| self.batches.own.take());
+        let permit = self.batches.take(budget);
         if let (Some(permit), Some(enumeration)) = (permit, self.enumeration.take()) {
             let step = async move {
                 let (enumeration, taken) = enumeration.step().await;
