@@ -4,6 +4,20 @@
 //! order, as a series of [`Entry`]s. Enumeration reads no message bodies where the kind of source allows that; bodies are opened later,
 //! perhaps on other workers and in another order.
 
+#[cfg(test)]
+mod drained;
+mod eml;
+mod file;
+mod listing;
+mod maildir;
+mod mbox;
+mod memory;
+
+pub use eml::Eml;
+pub use maildir::{Layout, Maildir};
+
+pub use memory::Memory;
+
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::message::{Envelope, Evidence, Folder, MailboxName};
