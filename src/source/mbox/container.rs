@@ -2,7 +2,7 @@
 
 use super::super::file::{Stat, changed, check_length, failed, retried, unreadable};
 use super::super::{Finished, OpenBody, ReadBody, Reason, Unreadable};
-use super::split::Seen;
+use super::boundary::Seen;
 use super::{LineEnding, Variant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Evidence;

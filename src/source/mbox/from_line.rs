@@ -19,6 +19,32 @@ const WORDS_MAX: usize = 14;
 /// RFC 5322 3.3, ISO 8601, and UUCP's `remote from host` behind any of them.
 pub(super) fn date(line: &[u8]) -> Option<FromDate> {
     let rest = line.strip_prefix(b"From ")?;
+    asctime(rest).or_else(|| any_form(rest))
+}
+
+/// The form of nearly all From_ lines, because there may be one in every few hundred octets: a sender, and 24 octets of date.
+fn asctime(rest: &[u8]) -> Option<FromDate> {
+    let (sender, stamp) = rest.split_last_chunk::<24>()?;
+    let [w1, w2, w3, b' ', m1, m2, m3, b' ', d1, d2, b' ', h1, h2, b':', i1, i2, b':', s1, s2, b' ', year @ ..] = stamp
+    else {
+        return None;
+    };
+    let two = |tens: &u8, ones: &u8| number(&[*tens, *ones]);
+    let is_spaced = sender.last() == Some(&b' ') && !sender.trim_ascii().is_empty();
+    if !is_spaced || !is_weekday(&[*w1, *w2, *w3]) {
+        return None;
+    }
+    let fields = Fields {
+        month: month(&[*m1, *m2, *m3]),
+        day: if *d1 == b' ' { number(&[*d2]) } else { two(d1, d2) },
+        year: number(year).map(i64::from),
+        time: Some((two(h1, h2)?, two(i1, i2)?, two(s1, s2)?)).filter(|time| is_time(*time)),
+        ..Fields::default()
+    };
+    fields.date().map(|date| FromDate { date, is_strict: true })
+}
+
+fn any_form(rest: &[u8]) -> Option<FromDate> {
     let mut words = [&b""[..]; WORDS_MAX];
     let mut count = 0;
     let spaced = rest.rsplit(|octet| matches!(octet, b' ' | b'\t' | b'\r')).filter(|word| !word.is_empty());
@@ -102,8 +128,10 @@ impl Fields {
         let mut parts = time.split(|&octet| octet == b':');
         let (hour, minute) = (number(parts.next()?)?, number(parts.next()?)?);
         let second = parts.next().map_or(Some(0), number)?;
-        let is_legal = hour < 24 && minute < 60 && second <= 60 && parts.next().is_none();
-        if !is_legal || self.time.replace((hour, minute, second)).is_some() {
+        if parts.next().is_some()
+            || !is_time((hour, minute, second))
+            || self.time.replace((hour, minute, second)).is_some()
+        {
             return None;
         }
         match zone {
@@ -186,38 +214,51 @@ impl Fields {
     }
 }
 
+fn is_time((hour, minute, second): (u32, u32, u32)) -> bool {
+    hour < 24 && minute < 60 && second <= 60
+}
+
 fn number(digits: &[u8]) -> Option<u32> {
     let is_number = (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')))
 }
 
 fn is_weekday(word: &[u8]) -> bool {
-    const DAYS: [&[u8]; 7] = [b"sunday", b"monday", b"tuesday", b"wednesday", b"thursday", b"friday", b"saturday"];
-    DAYS.iter().any(|day| is_short_for(word, day))
+    let full: &[u8] = match &first_three(word) {
+        b"sun" => b"sunday",
+        b"mon" => b"monday",
+        b"tue" => b"tuesday",
+        b"wed" => b"wednesday",
+        b"thu" => b"thursday",
+        b"fri" => b"friday",
+        b"sat" => b"saturday",
+        _ => return false,
+    };
+    word.len() == 3 || word.eq_ignore_ascii_case(full)
 }
 
 fn month(word: &[u8]) -> Option<u32> {
-    const MONTHS: [&[u8]; 12] = [
-        b"january",
-        b"february",
-        b"march",
-        b"april",
-        b"may",
-        b"june",
-        b"july",
-        b"august",
-        b"september",
-        b"october",
-        b"november",
-        b"december",
-    ];
-    let at = MONTHS.iter().position(|month| is_short_for(word, month))?;
-    u32::try_from(at + 1).ok()
+    let (month, full): (u32, &[u8]) = match &first_three(word) {
+        b"jan" => (1, b"january"),
+        b"feb" => (2, b"february"),
+        b"mar" => (3, b"march"),
+        b"apr" => (4, b"april"),
+        b"may" => (5, b"may"),
+        b"jun" => (6, b"june"),
+        b"jul" => (7, b"july"),
+        b"aug" => (8, b"august"),
+        b"sep" => (9, b"september"),
+        b"oct" => (10, b"october"),
+        b"nov" => (11, b"november"),
+        b"dec" => (12, b"december"),
+        _ => return None,
+    };
+    (word.len() == 3 || word.eq_ignore_ascii_case(full)).then_some(month)
 }
 
-/// Whether `word` is `name` or its first three letters, in any case.
-fn is_short_for(word: &[u8], name: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(name) || name.get(..3).is_some_and(|short| word.eq_ignore_ascii_case(short))
+/// The first three letters in lower case: what tells weekdays and months apart.
+fn first_three(word: &[u8]) -> [u8; 3] {
+    word.first_chunk::<3>().map_or([0; 3], |letters| letters.map(|letter| letter.to_ascii_lowercase()))
 }
 
 /// The zones of RFC 822 5.1 and those of central Europe, in minutes east. Other names mean different things to different people.
@@ -307,6 +348,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_gives_what_the_long_way_does(stamp in "(Wed|wed|Xyz) (Jan|Feb|Mai) [ 0-9][0-9] [0-2][0-9]:[0-6][0-9]:[0-6][0-9] [12][0-9]{3}") {
+            let line = format!("a@b {stamp}");
+            let short = asctime(line.as_bytes());
+            prop_assert!(short.is_none() || short == any_form(line.as_bytes()));
+        }
+
         #[test]
         fn any_line_is_read_without_panic(line: Vec<u8>, digits in "[0-9 :+A-Z,-]{0,60}") {
             let _ = date(&[b"From ", &line[..]].concat());

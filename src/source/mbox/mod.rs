@@ -6,11 +6,14 @@
 //! [`Folder::traits`](crate::message::Folder::traits) of a folder that is an mbox file is the text of [`Traits`]: the variant and the line
 //! ending, as in `mboxrd;lf`.
 
+mod boundary;
 mod container;
 mod from_line;
 mod head;
 mod scan;
 mod split;
+#[cfg(any(test, fuzzing))]
+mod whole;
 
 use super::file::failed;
 use super::listing::{FileKind, Listing, as_path, joined, octets_of_path};
@@ -23,8 +26,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(fuzzing)]
-pub use split::split_all;
+#[cfg(any(test, fuzzing))]
+pub use whole::split_all;
 
 /// An mbox file, or all of those in a tree.
 ///

@@ -146,12 +146,7 @@ pub(super) struct FileScan {
 }
 
 pub(super) enum State {
-    Reading {
-        splitter: Box<Splitter>,
-        /// Whether an earlier run may know the messages.
-        is_known: bool,
-        is_racy: bool,
-    },
+    Reading { splitter: Box<Splitter>, is_racy: bool },
     Ended,
 }
 
@@ -171,14 +166,13 @@ impl FileScan {
             }
             if let Some(splitter) = self.continued(&old) {
                 batch.push(unchanged);
-                self.read(splitter, false);
+                self.read(splitter);
                 return self;
             }
         }
         let hasher = container.as_ref().map(|_| known.hasher());
-        let is_known = hasher.is_some();
         let splitter = Splitter::new(Arc::clone(&self.file), self.stat.size, self.settings.rules(), hasher);
-        self.read(splitter, is_known);
+        self.read(splitter);
         self
     }
 
@@ -191,19 +185,18 @@ impl FileScan {
         Splitter::resume(Arc::clone(&self.file), old.stat.size, self.stat.size, self.settings.rules(), state)
     }
 
-    fn read(&mut self, splitter: Splitter, is_known: bool) {
+    fn read(&mut self, splitter: Splitter) {
         // What is written from now on shows in the times, unless the clock of the file system has not ticked since the last writing.
         let is_racy = self.stat.is_racy(self.settings.clock.now());
-        self.state = State::Reading { splitter: Box::new(splitter), is_known, is_racy };
+        self.state = State::Reading { splitter: Box::new(splitter), is_racy };
     }
 
     /// Appends the next entry; `false` if there is none.
     pub(super) fn next(&mut self, known: &mut dyn Known, batch: &mut Batch) -> bool {
-        let State::Reading { splitter, is_known, .. } = &mut self.state else { return false };
-        let is_known = *is_known;
+        let State::Reading { splitter, .. } = &mut self.state else { return false };
         match splitter.next() {
             Some(piece) => {
-                let entry = self.entry(piece, is_known, known);
+                let entry = self.entry(piece, known);
                 batch.push(entry);
                 true
             }
@@ -214,16 +207,15 @@ impl FileScan {
         }
     }
 
-    fn entry(&self, piece: Piece, is_known: bool, known: &mut dyn Known) -> Entry {
+    fn entry(&self, piece: Piece, known: &mut dyn Known) -> Entry {
         let mut envelope = Envelope::new(self.name.clone(), Identity::Content);
         envelope.flags = piece.head.flags;
         envelope.internal_date = piece.date;
         envelope.before = piece.before;
         envelope.after = piece.after;
-        if let (true, Some(digest)) = (is_known && !matches!(piece.octets, Octets::Cut { .. }), piece.digest) {
-            if known.matches(&envelope, &digest) {
-                return Entry::Matched { folder: self.name.clone() };
-            }
+        let is_whole = !matches!(piece.octets, Octets::Cut { .. });
+        if is_whole && piece.digest.is_some_and(|digest| known.matches(&envelope, &digest)) {
+            return Entry::Matched { folder: self.name.clone() };
         }
         let body = match piece.octets {
             Octets::Inline(octets) => Body::Octets(octets),

@@ -2,21 +2,21 @@
 //!
 //! Whatever is decided, the pieces put together are the file: a piece begins where the one before it ended.
 
+use super::boundary::{
+    Found, FromLine, LINE_MAX, Seen, Text, blank_line, dated_line, ends_line, leading_line_ending, line_ending,
+    note_quoting,
+};
 use super::container::{Positioned, TAIL, read_full};
-use super::from_line::{self, FromDate};
-use super::head::{Head, head, line_end, trimmed};
+use super::head::{Head, head};
 use super::{LineEnding, Variant};
 use crate::digest::{Digest, Hasher};
 use crate::message::InternalDate;
 use bytes::Bytes;
-use memchr::{memchr2, memmem};
+use memchr::memmem;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// A From_ line longer than this, in octets, is none.
-const LINE_MAX: usize = 1024;
-/// How far the line behind a From_ line is looked at, in octets, to see whether it is a header field.
-const FIELD_NAME_MAX: usize = 80;
 /// How far a header is looked at for flags and length, in octets.
 const HEADER_MAX: usize = 64 << 10;
 /// What is kept in front of the place looked at, in octets: enough for a blank line and some quoting.
@@ -84,41 +84,6 @@ pub(super) enum Failure {
     Truncated,
 }
 
-/// Signs of a variant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// A Content-Length that led to the next message.
-    verified: bool,
-    /// A line with `>From `.
-    quoted: bool,
-    /// A line with `>>From `.
-    requoted: bool,
-    /// A line with `From ` inside a message whose Content-Length was right.
-    unquoted: bool,
-}
-
-impl Seen {
-    pub(super) fn variant(self) -> Option<Variant> {
-        match self {
-            Self { verified: true, quoted: true, unquoted: false, .. } => Some(Variant::Mboxcl),
-            Self { verified: true, .. } => Some(Variant::Mboxcl2),
-            Self { requoted: true, .. } => Some(Variant::Mboxrd),
-            Self { quoted: true, .. } => Some(Variant::Mboxo),
-            _ => None,
-        }
-    }
-
-    pub(super) fn bits(self) -> u8 {
-        let flags = [self.verified, self.quoted, self.requoted, self.unquoted];
-        flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag))
-    }
-
-    pub(super) fn from_bits(bits: u8) -> Self {
-        let bit = |number: u8| bits >> number & 1 == 1;
-        Self { verified: bit(0), quoted: bit(1), requoted: bit(2), unquoted: bit(3) }
-    }
-}
-
 /// Gives the messages of an mbox, one after the other.
 pub(super) struct Splitter {
     file: Arc<dyn Positioned>,
@@ -161,14 +126,6 @@ struct Boundary {
     content_end: u64,
     at: u64,
     next: Option<FromLine>,
-}
-
-/// A From_ line.
-#[derive(Clone, Copy, Debug)]
-struct FromLine {
-    /// In octets, its line ending included.
-    length: usize,
-    date: Option<InternalDate>,
 }
 
 impl Splitter {
@@ -274,12 +231,11 @@ impl Splitter {
         while self.loaded() < start + length as u64 && !self.is_loaded() {
             self.refill(start);
         }
-        let before = self.slice(start, start + length as u64);
         if start >= self.end {
             return;
         }
         // A copy: it is kept for long, and a slice would keep the whole chunk.
-        let before = Bytes::copy_from_slice(&before);
+        let before = Bytes::copy_from_slice(self.part(start, start + length as u64));
         let content = start + before.len() as u64;
         self.message = Some(Start { start, content, before, date: line.and_then(|line| line.date), hashed: content });
     }
@@ -385,8 +341,8 @@ impl Splitter {
 
     /// A message's end in front of what is at `at`, with or without a blank line between.
     fn boundary(&self, message: &Start, at: u64, next: Option<FromLine>) -> Boundary {
-        let content = self.slice(message.content.max(self.base), at);
-        Boundary { content_end: at - blank_line(&content, self.ending) as u64, at, next }
+        let content = self.part(message.content.max(self.base), at);
+        Boundary { content_end: at - blank_line(content, self.ending) as u64, at, next }
     }
 
     /// Reads on. Keeps the message in memory as long as it can be handed out, else only what is around `at`.
@@ -397,9 +353,9 @@ impl Splitter {
             return self.refill(message.start);
         }
         let keep = at.saturating_sub(CONTEXT).max(message.content).max(self.base);
-        if self.hasher.is_some() {
-            let gone = self.slice(message.hashed, keep);
-            self.hasher.iter_mut().for_each(|hasher| hasher.update(&gone));
+        if let Some(mut hasher) = self.hasher.take() {
+            hasher.update(self.part(message.hashed, keep));
+            self.hasher = Some(hasher);
         }
         message.hashed = keep;
         self.refill(keep);
@@ -408,11 +364,11 @@ impl Splitter {
     fn piece(&mut self, message: Start, head: Head, boundary: &Boundary) -> Piece {
         let (start, end) = (message.content, boundary.content_end);
         let length = end - start;
-        let rest = self.slice(message.hashed, end);
-        let digest = self.hasher.as_mut().map(|hasher| {
-            hasher.update(&rest);
+        let digest = self.hasher.take().map(|mut hasher| {
+            hasher.update(self.part(message.hashed, end));
             let digest = hasher.finish();
             hasher.reset();
+            self.hasher = Some(hasher);
             digest
         });
         let octets = if boundary.next.is_none() && self.failure.is_some() {
@@ -423,7 +379,7 @@ impl Splitter {
         } else {
             Octets::Range { start, length }
         };
-        let after = match (&octets, self.slice(end, boundary.at).as_ref()) {
+        let after = match (&octets, self.part(end, boundary.at)) {
             (Octets::Cut { .. }, _) => Bytes::new(),
             (_, b"\n") => Bytes::from_static(b"\n"),
             (_, b"\r\n") => Bytes::from_static(b"\r\n"),
@@ -469,230 +425,19 @@ impl Splitter {
     }
 
     /// What of the file is in memory between two offsets.
+    fn part(&self, start: u64, end: u64) -> &[u8] {
+        self.buffer.get(self.indices(start, end)).unwrap_or_default()
+    }
+
+    /// The same, to be handed out.
     fn slice(&self, start: u64, end: u64) -> Bytes {
+        self.buffer.slice(self.indices(start, end))
+    }
+
+    fn indices(&self, start: u64, end: u64) -> Range<usize> {
         let index = |offset: u64| {
             usize::try_from(offset.saturating_sub(self.base)).map_or(self.buffer.len(), |at| at.min(self.buffer.len()))
         };
-        let (start, end) = (index(start), index(end));
-        self.buffer.slice(start.min(end)..end)
-    }
-}
-
-/// What of a message is in memory.
-struct Text<'a> {
-    octets: &'a [u8],
-    /// Where the message begins, or 0.
-    content: usize,
-    /// Where its body begins, or 0.
-    body: usize,
-    ending: LineEnding,
-    /// Whether the file ends where this does.
-    is_whole: bool,
-}
-
-/// The result of looking for a From_ line.
-enum Found {
-    /// It begins here.
-    Line(usize, FromLine),
-    /// More of the file must be read to know whether there is one here or behind.
-    Unknown(usize),
-    /// There is none, to the end of the file.
-    Nothing,
-}
-
-impl Text<'_> {
-    /// Looks for a From_ line at or behind `from`.
-    fn find(&self, finder: &memmem::Finder<'_>, from: usize, seen: &mut Seen) -> Found {
-        let mut at = from;
-        while let Some(found) = finder.find(self.octets.get(at..).unwrap_or_default()) {
-            let index = at + found;
-            match self.judge(index, seen) {
-                Judgement::Line(line) => return Found::Line(index, line),
-                Judgement::Unknown => return Found::Unknown(index),
-                Judgement::None => at = index + 5,
-            }
-        }
-        if self.is_whole {
-            return Found::Nothing;
-        }
-        // The last octets may be the first ones of `From `.
-        Found::Unknown(at.max(self.octets.len().saturating_sub(4)))
-    }
-
-    fn judge(&self, index: usize, seen: &mut Seen) -> Judgement {
-        let before = self.octets.get(..index).unwrap_or_default();
-        if !ends_line(before, self.ending) {
-            if index > self.body {
-                note_quoting(before, seen);
-            }
-            return Judgement::None;
-        }
-        let rest = self.octets.get(index..).unwrap_or_default();
-        // A CR at the very end may be half a line ending.
-        let line = first_line(rest, self.ending).filter(|line| self.is_whole || line.length < rest.len());
-        let Some(line) = line else {
-            return match rest.len() {
-                length if length > LINE_MAX => Judgement::None,
-                _ if !self.is_whole => Judgement::Unknown,
-                _ => self.unfinished(rest, index),
-            };
-        };
-        let Some(from) = rest.get(..line.length).and_then(|line| from_line::date(trimmed(line))) else {
-            return Judgement::None;
-        };
-        let line = FromLine { date: Some(from.date), ..line };
-        if self.is_after_blank_line(index) {
-            return Judgement::Line(line);
-        }
-        self.without_blank_line(from, line, rest)
-    }
-
-    /// A line at the very end of the file without a line ending.
-    fn unfinished(&self, line: &[u8], index: usize) -> Judgement {
-        match from_line::date(line) {
-            Some(from) if self.is_after_blank_line(index) => {
-                Judgement::Line(FromLine { length: line.len(), date: Some(from.date) })
-            }
-            _ => Judgement::None,
-        }
-    }
-
-    fn without_blank_line(&self, from: FromDate, line: FromLine, rest: &[u8]) -> Judgement {
-        if !from.is_strict {
-            return Judgement::None;
-        }
-        match is_field(rest.get(line.length..).unwrap_or_default()) {
-            Some(true) => Judgement::Line(line),
-            None if !self.is_whole => Judgement::Unknown,
-            _ => Judgement::None,
-        }
-    }
-
-    fn is_after_blank_line(&self, index: usize) -> bool {
-        let content = self.octets.get(self.content..index).unwrap_or_default();
-        blank_line(content, self.ending) > 0
-    }
-}
-
-enum Judgement {
-    Line(FromLine),
-    None,
-    Unknown,
-}
-
-/// The line ending of the file that begins with `octets`: that of its first line.
-fn line_ending(octets: &[u8]) -> LineEnding {
-    let first = memchr2(b'\r', b'\n', octets).and_then(|at| octets.get(at..));
-    match first {
-        Some([b'\r', b'\n', ..]) => LineEnding::CrLf,
-        Some([b'\r', ..]) => LineEnding::Cr,
-        _ => LineEnding::Lf,
-    }
-}
-
-/// The first line of `octets`, if it is all there and not too long.
-fn first_line(octets: &[u8], ending: LineEnding) -> Option<FromLine> {
-    let length = line_end(octets.get(..LINE_MAX).unwrap_or(octets), ending)?;
-    Some(FromLine { length, date: None })
-}
-
-/// The first line of `octets` with the date of a From_ line, if it has one.
-fn dated_line(octets: &[u8], ending: LineEnding) -> Option<FromLine> {
-    let line = first_line(octets, ending)?;
-    let date = octets.get(..line.length).and_then(|line| from_line::date(trimmed(line)));
-    Some(FromLine { date: date.map(|from| from.date), ..line })
-}
-
-/// Whether a line ends where `octets` do.
-fn ends_line(octets: &[u8], ending: LineEnding) -> bool {
-    match octets.last() {
-        Some(b'\n') => true,
-        Some(b'\r') => ending == LineEnding::Cr,
-        _ => false,
-    }
-}
-
-fn leading_line_ending(octets: &[u8], ending: LineEnding) -> usize {
-    match octets {
-        [b'\r', b'\n', ..] => 2,
-        [b'\n', ..] => 1,
-        [b'\r', ..] if ending == LineEnding::Cr => 1,
-        _ => 0,
-    }
-}
-
-/// How many octets of a blank line `content` ends with; 0 if with none. `content` begins where a line does.
-fn blank_line(content: &[u8], ending: LineEnding) -> usize {
-    let length = match content {
-        [.., b'\r', b'\n'] => 2,
-        [.., b'\n'] => 1,
-        [.., b'\r'] if ending == LineEnding::Cr => 1,
-        _ => return 0,
-    };
-    let rest = content.get(..content.len() - length).unwrap_or_default();
-    if rest.is_empty() || ends_line(rest, ending) { length } else { 0 }
-}
-
-/// Takes note of a line that begins with `>`s and `From `, where `before` is what is in front of `From `.
-fn note_quoting(before: &[u8], seen: &mut Seen) {
-    let quotes = before.iter().rev().take_while(|&&octet| octet == b'>').count();
-    let starts_line = matches!(before.iter().rev().nth(quotes), None | Some(b'\n' | b'\r'));
-    if quotes > 0 && starts_line {
-        seen.quoted = true;
-        seen.requoted |= quotes > 1;
-    }
-}
-
-/// Whether a header field begins `octets` (RFC 5322 2.2), or another From_ line that was quoted; `None` if more must be seen to tell.
-fn is_field(octets: &[u8]) -> Option<bool> {
-    let name =
-        octets.iter().take(FIELD_NAME_MAX).take_while(|&&octet| (33..=126).contains(&octet) && octet != b':').count();
-    match octets.get(name) {
-        Some(b':') => Some(name > 0),
-        Some(b' ') => Some(octets.starts_with(b">From ")),
-        Some(_) => Some(false),
-        None => (name >= FIELD_NAME_MAX).then_some(false),
-    }
-}
-
-/// All messages of an mbox that is in memory: octets before, of, and after each. For tests and the fuzzer.
-#[cfg(any(test, fuzzing))]
-#[must_use]
-pub fn split_all(octets: &[u8], chunk: usize, inline_max: u64, declared: Option<Variant>) -> Vec<[Vec<u8>; 3]> {
-    let file = InMemory(octets.to_vec());
-    let rules = Rules { declared, limits: Limits { chunk: chunk.max(1), inline_max } };
-    let hasher = crate::digest::Domain::new([0; 32]).hasher();
-    let mut splitter = Splitter::new(Arc::new(file), octets.len() as u64, rules, Some(hasher.clone()));
-    let mut pieces = Vec::new();
-    while let Some(piece) = splitter.next() {
-        let content = match piece.octets {
-            Octets::Inline(content) => content.to_vec(),
-            Octets::Range { start, length } | Octets::Cut { start, length } => {
-                octets[start as usize..(start + length) as usize].to_vec()
-            }
-        };
-        let mut hasher = hasher.clone();
-        hasher.update(&content);
-        assert_eq!(piece.digest, Some(hasher.finish()));
-        pieces.push([piece.before.to_vec(), content, piece.after.to_vec()]);
-    }
-    pieces
-}
-
-#[cfg(any(test, fuzzing))]
-pub(super) struct InMemory(pub(super) Vec<u8>);
-
-#[cfg(any(test, fuzzing))]
-impl Positioned for InMemory {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.0.get(offset as usize..).unwrap_or_default();
-        let length = rest.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&rest[..length]);
-        Ok(length)
-    }
-
-    fn stat(&self) -> io::Result<super::super::file::Stat> {
-        let size = self.0.len() as u64;
-        Ok(super::super::file::Stat { device: 1, inode: 1, size, modified: (1, 0), changed: (1, 0) })
+        index(start).min(index(end))..index(end)
     }
 }

@@ -3,7 +3,7 @@ use super::super::file::Stat;
 use super::super::{Batch, Body, Entry, Reason};
 use super::container::Positioned;
 use super::scan::{FileScan, State};
-use super::split::split_all;
+use super::whole::{InMemory, split_all};
 use super::*;
 use crate::ErrorKind;
 use crate::message::{Evidence, SystemFlags};
@@ -468,7 +468,7 @@ proptest! {
 
     #[test]
     fn a_file_that_grew_splits_as_if_it_had_been_read_at_once(old in mbox(), new in mbox(), chunk in 1_usize..400) {
-        use super::split::{InMemory, Limits, Rules, Splitter};
+        use super::split::{Limits, Rules, Splitter};
         let rules = Rules { declared: None, limits: Limits { chunk, inline_max: FAR } };
         let whole: Arc<dyn Positioned> = Arc::new(InMemory([&old[..], &new].concat()));
         let end = (old.len() + new.len()) as u64;
