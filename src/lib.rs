@@ -10,6 +10,9 @@ pub mod runtime;
 pub mod sink;
 pub mod source;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result, Retry};
