@@ -38,7 +38,7 @@ fn a_tree_of_maildirs_comes_back_as_it_was() {
         let engine = Engine::builder(repository).resources(Resources::with(64 << 20, 2).unwrap()).build().unwrap();
         let report = engine.transfer(source::Maildir::open(&from).unwrap()).finish().await.unwrap();
         assert!(report.ledger.is_complete(), "{report:?}");
-        let restored = engine.restore(sink::Maildir::create(&to).unwrap()).finish().await.unwrap();
+        let restored = engine.restore(sink::Maildir::new(&to)).finish().await.unwrap();
         assert!(restored.is_complete(), "{restored:?}");
         assert_eq!(restored.restored, report.ledger.messages.stored);
         let second = engine.transfer(source::Maildir::open(&from).unwrap()).finish().await.unwrap();
