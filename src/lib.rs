@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod budget;
+pub mod check;
 pub mod digest;
 mod engine;
 pub mod error;
