@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod check;
+pub mod compare;
 pub mod digest;
 mod engine;
 pub mod error;
