@@ -1,6 +1,9 @@
 //! A high-throughput mail data transfer engine.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 pub mod budget;
 pub mod check;
 pub mod compare;
