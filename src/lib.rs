@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod budget;
+pub mod check;
+pub mod compare;
 pub mod digest;
 mod engine;
 pub mod error;
@@ -26,10 +28,7 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
-<<<<<<< HEAD
 pub mod transfer;
-=======
->>>>>>> room-source
 mod wire;
 
 pub use engine::{Builder, Engine};
