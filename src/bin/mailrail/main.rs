@@ -1,6 +1,8 @@
 //! The command `mailrail`: moves mail into a repository, out of it, and looks at what is there. All work is the library's.
 
 mod arguments;
+mod check;
+mod compare;
 mod demo;
 mod failure;
 mod interrupt;
@@ -57,6 +59,8 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
         match command {
             Command::Push(arguments) => push::run(common, arguments).await,
             Command::Restore(arguments) => restore::run(common, arguments).await,
+            Command::Compare(arguments) => compare::run(common, arguments).await,
+            Command::Check(arguments) => check::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });
