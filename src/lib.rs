@@ -3,28 +3,34 @@
 
 pub mod budget;
 pub mod digest;
+mod engine;
 pub mod error;
 mod index;
 pub mod ledger;
 pub mod message;
 pub mod mime;
-mod pack;
 #[cfg(any(test, feature = "organisation"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "organisation")))]
 pub mod organisation;
+mod pack;
 pub mod recipe;
 pub mod repository;
 pub mod resources;
 pub mod runtime;
 mod seal;
+pub mod settings;
 pub mod sink;
 pub mod source;
 pub mod store;
-pub mod settings;
-pub mod transfer;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+pub mod transfer;
 mod wire;
 
+pub use engine::{Builder, Engine};
 pub use error::{Error, ErrorKind, Result, Retry};
+pub use repository::Repository;
+pub use resources::Resources;
+pub use seal::{Key, Protection};
+pub use settings::Settings;

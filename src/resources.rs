@@ -1,7 +1,8 @@
 //! What engines share: a byte budget, workers, a number of uploads at once.
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
+use crate::index::RamIndex;
 use crate::runtime::{Executor, Inline, WorkerPool};
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +13,10 @@ pub struct Resources {
     budget: Budget,
     executor: Arc<dyn Executor>,
     uploads_max: usize,
+    /// One for all repositories: their digests are keyed apart, so no row of one is a hit of another.
+    index: Arc<RamIndex>,
+    /// Pays for the index.
+    _index_permit: Arc<Permit>,
 }
 
 impl Resources {
@@ -19,6 +24,8 @@ impl Resources {
     pub const MEMORY_BYTES_MIN: u64 = 32 << 20;
     /// The budget unless another is set: 256 MiB.
     pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
+    /// The dedup index takes one part in this many of the budget.
+    const INDEX_SHARE: u64 = 16;
     /// Uploads at once unless another number is set.
     pub const UPLOADS_DEFAULT: usize = 8;
 
@@ -55,9 +62,16 @@ impl Resources {
     /// As [`with`](Self::with).
     pub fn with_executor(memory_bytes: u64, executor: Arc<dyn Executor>) -> Result<Self> {
         if memory_bytes < Self::MEMORY_BYTES_MIN {
-            return Err(Error::invalid(format!("the memory budget must be at least {} octets", Self::MEMORY_BYTES_MIN)));
+            return Err(Error::invalid(format!(
+                "the memory budget must be at least {} octets",
+                Self::MEMORY_BYTES_MIN
+            )));
         }
-        Ok(Self { budget: Budget::new(memory_bytes), executor, uploads_max: Self::UPLOADS_DEFAULT })
+        let budget = Budget::new(memory_bytes);
+        let for_index = memory_bytes / Self::INDEX_SHARE;
+        let permit = budget.try_acquire(for_index).ok_or_else(|| Error::internal("a new budget is in use"))?;
+        let index = Arc::new(RamIndex::new(for_index as usize));
+        Ok(Self { budget, executor, uploads_max: Self::UPLOADS_DEFAULT, index, _index_permit: Arc::new(permit) })
     }
 
     /// The same with another number of uploads at once (at least one).
@@ -75,6 +89,10 @@ impl Resources {
 
     pub(crate) fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
+    }
+
+    pub(crate) fn index(&self) -> &Arc<RamIndex> {
+        &self.index
     }
 
     pub(crate) fn uploads_max(&self) -> usize {

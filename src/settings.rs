@@ -1,6 +1,8 @@
 //! Settings: plain data, apart from the components that they are joined with in [`Engine::builder`](crate::Engine::builder).
 
+use crate::error::{Error, Result};
 use crate::mime::Limits;
+use crate::pack;
 use crate::recipe::Cuts;
 
 /// How an engine works. Two engines with different settings read each other's repositories.
@@ -36,6 +38,34 @@ impl Default for Settings {
             commit_messages_max: 1 << 16,
             recipe_block_bytes: 1 << 20,
             reread: false,
+        }
+    }
+}
+
+impl Settings {
+    /// That the settings can work together.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let refuse = |what: &'static str| Err(Error::invalid(what));
+        match self {
+            Self { compression_level, .. } if !(1..=19).contains(compression_level) => {
+                refuse("the compression level must be from 1 to 19")
+            }
+            Self { pack_bytes_max, .. } if !(1 << 20..=1 << 30).contains(pack_bytes_max) => {
+                refuse("a pack must be from 1 MiB to 1 GiB")
+            }
+            Self { commit_bytes_max, .. } if !(1 << 16..=32 << 20).contains(commit_bytes_max) => {
+                refuse("a commit must be from 64 KiB to 32 MiB")
+            }
+            Self { commit_messages_max, .. } if !(1..=1 << 20).contains(commit_messages_max) => {
+                refuse("a commit must have from 1 to 1,048,576 messages")
+            }
+            Self { recipe_block_bytes, .. } if !(1 << 12..=16 << 20).contains(recipe_block_bytes) => {
+                refuse("a block of recipes must be from 4 KiB to 16 MiB")
+            }
+            Self { cuts, .. } if !(1..=pack::CONTENT_MAX).contains(&cuts.piece_max) => {
+                refuse("a piece must be from 1 octet to 16 MiB")
+            }
+            _ => Ok(()),
         }
     }
 }

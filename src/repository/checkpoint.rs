@@ -1,9 +1,9 @@
 //! Checkpoints: a commit that carries the state of all small commits before it, so that a thousand of them need not be read.
 
+use super::Repository;
 use super::columns::{Columns, MessageRow, RecipeRange, RowReader};
 use super::commit::{CommitRef, Draft, FolderRecord, SourceRecord};
 use super::journal::Journal;
-use super::Repository;
 use crate::error::Result;
 use crate::message::Identity;
 use crate::source::SourceId;
@@ -41,8 +41,7 @@ impl Checkpoint {
             let found = commits.partition_point(|commit| commit.first_ordinal <= ordinal).checked_sub(1);
             found.is_some_and(|at| commits[at].inlined)
         };
-        let mut rows: BTreeMap<u64, MessageRow> =
-            journal.updated().map(|row| (row.ordinal, row.clone())).collect();
+        let mut rows: BTreeMap<u64, MessageRow> = journal.updated().map(|row| (row.ordinal, row.clone())).collect();
         journal
             .living(repository, |row| {
                 if is_carried(row.ordinal) {

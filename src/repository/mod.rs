@@ -18,7 +18,9 @@ pub(crate) use commit::{
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
 pub(crate) use run::{RunRecord, RunWriter};
-pub(crate) use segment::{CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, read_segments, write_segment};
+pub(crate) use segment::{
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, read_segments, write_segment,
+};
 
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,9 +32,10 @@ use crate::store::{Created, Payload, Store};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A repository that is open. Cloning shares it.
 #[derive(Clone)]
@@ -46,6 +49,7 @@ struct Inner {
     writer: [u8; 8],
     /// How many run records this opening has written.
     runs: AtomicU64,
+    is_index_loaded: AtomicBool,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
 }
@@ -118,7 +122,16 @@ impl Repository {
         let Seams { clock, randomness } = seams;
         let mut writer = [0; 8];
         randomness.fill(&mut writer)?;
-        Ok(Self(Arc::new(Inner { store, id: config.id, secrets, writer, runs: AtomicU64::new(0), clock, randomness })))
+        Ok(Self(Arc::new(Inner {
+            store,
+            id: config.id,
+            secrets,
+            writer,
+            runs: AtomicU64::new(0),
+            is_index_loaded: AtomicBool::new(false),
+            clock,
+            randomness,
+        })))
     }
 
     /// As [`open_or_create`](Self::open_or_create), with other seams.
@@ -187,6 +200,21 @@ impl Repository {
 
     pub(crate) fn writer(&self) -> [u8; 8] {
         self.0.writer
+    }
+
+    /// True once: whoever gets it fills the index.
+    pub(crate) fn claim_index_load(&self) -> bool {
+        !self.0.is_index_loaded.swap(true, Ordering::Relaxed)
+    }
+
+    /// The packs there are.
+    pub(crate) async fn packs(&self) -> Result<HashSet<PackId>> {
+        let mut packs = HashSet::new();
+        let mut listing = self.store().list("packs/");
+        while let Some(object) = listing.try_next().await? {
+            packs.extend(PackId::from_key(&object.key));
+        }
+        Ok(packs)
     }
 
     /// The number of the next run record.

@@ -85,6 +85,10 @@ pub(super) async fn commit(
 ) -> Result<Committed> {
     let mut covered = 0;
     loop {
+        if draft.is_empty() {
+            // Messages were read again and are what they were, or another writer has committed them all.
+            return Ok(Committed { tail, length: 0, covered });
+        }
         if tail.is_long() {
             let journal = Journal::load(&repository, &tail.mailbox, None).await?;
             if journal.head().map(|head| head.digest) == tail.previous {
@@ -96,7 +100,8 @@ pub(super) async fn commit(
         let salt = repository.salt()?;
         let (secrets, name, at) = (repository.secrets().clone(), key.clone(), place.clone());
         let (encoded, given_back) = runtime::run(&*executor, move || {
-            let encoded = Packer::new(level).and_then(|mut packer| encode_commit(&draft, &at, &name, &secrets, salt, &mut packer));
+            let encoded = Packer::new(level)
+                .and_then(|mut packer| encode_commit(&draft, &at, &name, &secrets, salt, &mut packer));
             (encoded, draft)
         })
         .await?;
@@ -116,9 +121,6 @@ pub(super) async fn commit(
         let journal = Journal::load(&repository, &tail.mailbox, None).await?;
         covered += draft.drop_covered(&repository, &journal, tail.next_ordinal).await?;
         tail = Tail::of(&journal);
-        if draft.is_empty() {
-            return Ok(Committed { tail, length: 0, covered });
-        }
     }
 }
 

@@ -2,13 +2,12 @@
 
 use super::known::KnownMessage;
 use super::lane::Read;
-use super::{Outcome, Settled};
-use crate::budget::Permit;
+use super::{BatchPermit, Outcome, Settled};
+use crate::digest::Digest;
 use crate::ledger::Changes;
 use crate::message::{Envelope, Evidence, Folder, Identity, MailboxName};
 use crate::pack::PackId;
 use crate::repository::{CompressedBlock, Draft, FolderRecord, MessageRow, RecipeRange};
-use crate::digest::Digest;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, SourceId};
 use bytes::Bytes;
@@ -35,6 +34,7 @@ pub(super) struct Gatherer {
     /// Batches that are still read.
     pub(super) outstanding: usize,
     end: Option<End>,
+    is_concluded: bool,
 }
 
 /// What the end of a mailbox's enumeration tells.
@@ -51,7 +51,7 @@ pub(super) struct End {
 pub(super) struct Builder {
     pub(super) serial: u64,
     pub(super) draft: Draft,
-    pub(super) permits: Vec<Permit>,
+    pub(super) permits: Vec<BatchPermit>,
     /// Recipes that are not compressed yet.
     recipes: Vec<u8>,
     /// Recipe blocks being compressed.
@@ -89,6 +89,7 @@ impl Gatherer {
             is_committing: false,
             outstanding: 0,
             end: None,
+            is_concluded: false,
         }
     }
 
@@ -286,6 +287,7 @@ impl Gatherer {
     /// Takes in what could only be told at the end: what is gone, and the evidence of containers. True if the enumeration was complete.
     pub(super) fn conclude(&mut self) -> bool {
         let Some(end) = self.end.take() else { return false };
+        self.is_concluded = true;
         for mut folder in std::mem::take(&mut self.folders_last) {
             if self.folders_unproven.contains(&folder.path.raw) {
                 folder.evidence = Evidence::NONE;
@@ -312,8 +314,7 @@ impl Gatherer {
 
     /// Whether nothing of this mailbox is open or under way.
     pub(super) fn is_finished(&self) -> bool {
-        self.end.is_none()
-            && self.outstanding == 0
+        self.is_concluded
             && !self.is_committing
             && self.closed.is_empty()
             && self.open.draft.is_empty()

@@ -117,11 +117,11 @@ impl Enumeration {
         let name = Arc::new(source.name().clone());
         let journal = Journal::load(&self.repository, &name, None).await?;
         let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
-        let mine = |record: &&crate::repository::FolderRecord| is_from(self.source.id(), &journal.sources, record.source);
+        let mine =
+            |record: &&crate::repository::FolderRecord| is_from(self.source.id(), &journal.sources, record.source);
         let folders = journal.folders.values().filter(mine);
         let folders = folders.map(|record| (record.folder.path.raw.clone(), record.folder.clone())).collect();
-        self.current =
-            Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
+        self.current = Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
         Ok(Box::new(Opened { name, tail: Tail::of(&journal), folders }))
     }
 

@@ -1,5 +1,6 @@
 //! A lane: the work on messages from their octets to recipes and packs. It runs on a worker, in turns of bounded length, and never waits.
 
+use super::BatchPermit;
 use super::dedup::{Dedup, Found};
 use super::known::KnownMessage;
 use crate::budget::Permit;
@@ -79,6 +80,8 @@ pub(super) struct Lane {
     _permit: Permit,
     /// Pays for the open pack; away while that is being uploaded.
     pub(super) pack_permit: Option<Permit>,
+    /// Pays for the batch that is read.
+    pub(super) batch_permit: Option<BatchPermit>,
     pub(super) pack: Option<PackWriter>,
     dissector: Dissector,
     hasher: Hasher,
@@ -111,6 +114,7 @@ impl Lane {
         Ok(Self {
             _permit: permit,
             pack_permit: Some(pack_permit),
+            batch_permit: None,
             pack: None,
             dissector: Dissector::new(settings.cuts.clone(), settings.limits.clone()),
             hasher: domain.hasher(),
@@ -123,8 +127,9 @@ impl Lane {
     }
 
     /// Gives the lane messages to read. Those given before are read.
-    pub(super) fn give(&mut self, items: Vec<Item>) {
+    pub(super) fn give(&mut self, items: Vec<Item>, permit: BatchPermit) {
         self.items = items.into_iter();
+        self.batch_permit = Some(permit);
     }
 
     /// Reads on for one turn. The lane must have a pack.
@@ -242,7 +247,8 @@ impl Lane {
 
     fn dissect(&mut self, octets: &[u8], pieces: &mut Vec<Row>, context: &LaneContext) -> Result<()> {
         let Self { dissector, packer, pack, output, .. } = self;
-        let mut store = Storing { packer, pack: pack.as_mut(), octets: &mut output.octets, pieces, context, failed: None };
+        let mut store =
+            Storing { packer, pack: pack.as_mut(), octets: &mut output.octets, pieces, context, failed: None };
         for chunk in octets.chunks(CHUNK) {
             dissector.push(chunk, &mut |piece| store.piece(piece));
         }

@@ -11,14 +11,17 @@ mod intake;
 mod known;
 mod lane;
 
-use crate::budget::Permit;
+use crate::budget::{Budget, Permit};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::Index;
+use crate::index::{Index, RamIndex};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Packer, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository, RunRecord, RunWriter, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, write_segment};
+use crate::repository::{
+    CompressedBlock, JournalHead, Repository, RunRecord, RunWriter, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX,
+    read_segments, write_segment,
+};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::settings::Settings;
@@ -178,10 +181,19 @@ struct BatchPermits {
     is_waiting: bool,
 }
 
+/// The memory of one batch, which travels with it until its messages are committed.
+#[derive(Debug)]
+struct BatchPermit {
+    permit: Permit,
+    /// It is the transfer's own, and comes back whole.
+    is_own: bool,
+}
+
 /// A batch to be read.
 struct Work {
     mailbox: usize,
     items: Vec<Item>,
+    permit: BatchPermit,
 }
 
 /// What a task ended with.
@@ -189,12 +201,32 @@ enum Event {
     /// The memory for the first lane, its pack, and a batch.
     Begun(Permit, Permit, Permit),
     BatchPermit(Permit),
-    Taken(Enumeration, Result<Taken>, Permit),
-    Lane { lane: Box<Lane>, mailbox: usize, outcome: Result<(Step, Output)> },
-    Sealed { lane: Box<Lane>, pack: Result<Option<FinishedPack>> },
-    Uploaded { pack: PackId, rows: Vec<Row>, length: u64, permit: Permit },
-    Compressed { mailbox: usize, serial: u64, slot: usize, block: CompressedBlock },
-    Committed { mailbox: usize, committed: Committed },
+    Taken(Enumeration, Result<Taken>, BatchPermit),
+    Lane {
+        lane: Box<Lane>,
+        mailbox: usize,
+        outcome: Result<(Step, Output)>,
+    },
+    Sealed {
+        lane: Box<Lane>,
+        pack: Result<Option<FinishedPack>>,
+    },
+    Uploaded {
+        pack: PackId,
+        rows: Vec<Row>,
+        length: u64,
+        permit: Permit,
+    },
+    Compressed {
+        mailbox: usize,
+        serial: u64,
+        slot: usize,
+        block: CompressedBlock,
+    },
+    Committed {
+        mailbox: usize,
+        committed: Committed,
+    },
     SegmentWritten(u64),
     Recorded(u64),
 }
@@ -329,7 +361,7 @@ impl Transfer {
             return;
         }
         let budget = self.shared.resources.budget();
-        let permit = self.batches.granted.take().or_else(|| budget.try_acquire(BATCH)).or_else(|| self.batches.own.take());
+        let permit = self.batches.take(budget);
         if let (Some(permit), Some(enumeration)) = (permit, self.enumeration.take()) {
             let step = async move {
                 let (enumeration, taken) = enumeration.step().await;
@@ -360,7 +392,7 @@ impl Transfer {
         while let Some(work) = self.work.pop_front() {
             match self.lanes.idle.pop() {
                 Some(mut lane) => {
-                    lane.give(work.items);
+                    lane.give(work.items, work.permit);
                     self.run_lane(lane, work.mailbox);
                 }
                 None => {
@@ -492,7 +524,8 @@ impl Transfer {
             }
         } else if gatherer.is_finished() {
             let finished = self.gatherers.remove(&mailbox);
-            debug_assert!(finished.is_some_and(|(gatherer, _)| gatherer.open.permits.is_empty()));
+            let permits = finished.into_iter().flat_map(|(gatherer, _)| gatherer.open.permits);
+            permits.for_each(|permit| self.batches.give_back(permit));
         }
         if let Some(block) = block {
             self.compress(mailbox, block);
@@ -554,7 +587,7 @@ impl Transfer {
         }
     }
 
-    fn take(&mut self, enumeration: Enumeration, taken: Result<Taken>, permit: Permit) {
+    fn take(&mut self, enumeration: Enumeration, taken: Result<Taken>, permit: BatchPermit) {
         match taken {
             Ok(Taken::Mailbox(opened)) => self.open_mailbox(*opened),
             Ok(Taken::Batch(found)) => {
@@ -586,7 +619,7 @@ impl Transfer {
         self.next_mailbox += 1;
     }
 
-    fn take_batch(&mut self, found: Found, mut permit: Permit) {
+    fn take_batch(&mut self, found: Found, mut permit: BatchPermit) {
         let Some(mailbox) = self.enumerating else { return };
         let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) else { return };
         let Found { seen, folders, items, updates, unchanged, excluded, failed, end, weight } = found;
@@ -610,16 +643,19 @@ impl Transfer {
             gatherer.end(end);
             self.enumerating = None;
         }
-        if !items.is_empty() {
-            gatherer.outstanding += 1;
-            self.work.push_back(Work { mailbox, items });
-        }
         // What is kept until the commit is at most what the batch weighed.
         permit.shrink(weight);
-        gatherer.open.permits.push(permit);
+        if !items.is_empty() {
+            gatherer.outstanding += 1;
+            self.work.push_back(Work { mailbox, items, permit });
+        } else if gatherer.open.draft.is_empty() {
+            self.batches.give_back(permit);
+        } else {
+            gatherer.open.permits.push(permit);
+        }
     }
 
-    fn lane_came_back(&mut self, lane: Box<Lane>, mailbox: usize, outcome: Result<(Step, Output)>) {
+    fn lane_came_back(&mut self, mut lane: Box<Lane>, mailbox: usize, outcome: Result<(Step, Output)>) {
         self.lanes.running -= 1;
         let (step, output) = match outcome {
             Ok(done) => done,
@@ -636,6 +672,7 @@ impl Transfer {
             blocks = gatherer.messages(messages, &recipes, &self.packs.open, settings, self.with_outcomes);
             if step == Step::Done {
                 gatherer.outstanding -= 1;
+                gatherer.open.permits.extend(lane.batch_permit.take());
             }
         }
         blocks.into_iter().for_each(|block| self.compress(mailbox, block));
@@ -730,8 +767,8 @@ impl Transfer {
     /// Forgets everything that has not begun.
     fn stop_intake(&mut self) {
         // Work not begun stays pending; its mailbox is not concluded, for it was not seen to its end.
-        let dropped: Vec<usize> = self.work.drain(..).map(|work| work.mailbox).collect();
-        for mailbox in dropped {
+        for Work { mailbox, permit, .. } in std::mem::take(&mut self.work) {
+            self.batches.give_back(permit);
             if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
                 gatherer.outstanding -= 1;
                 gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
@@ -846,12 +883,22 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
+        load_index(&self.repository, self.resources.index()).await?;
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))
     }
+}
+
+/// Fills the index from the repository's segments, with the rows of packs that are seen to exist.
+async fn load_index(repository: &Repository, index: &RamIndex) -> Result<()> {
+    if repository.claim_index_load() {
+        let packs = repository.packs().await?;
+        read_segments(repository, &packs, |rows| index.insert(rows)).await?;
+    }
+    Ok(())
 }
 
 impl Lanes {
@@ -861,15 +908,26 @@ impl Lanes {
 }
 
 impl BatchPermits {
-    /// Memory that a batch needed is free: first for the transfer's own use.
-    fn give_back(&mut self, permit: Permit) {
-        match &mut self.own {
-            None => self.own = Some(permit),
-            Some(own) if own.octets() < BATCH => {
-                own.merge(permit);
-                own.shrink(BATCH);
-            }
-            Some(_) => drop(permit),
+    /// Memory for a batch, if there is any now. What the transfer has of its own is taken last.
+    fn take(&mut self, budget: &Budget) -> Option<BatchPermit> {
+        let shared = self.granted.take().or_else(|| budget.try_acquire(BATCH));
+        let shared = shared.map(|permit| BatchPermit { permit, is_own: false });
+        shared.or_else(|| Some(BatchPermit { permit: self.own.take()?, is_own: true }))
+    }
+
+    /// A batch's memory is free.
+    fn give_back(&mut self, permit: BatchPermit) {
+        if permit.is_own {
+            self.own = Some(permit.permit);
+        }
+    }
+}
+
+impl BatchPermit {
+    /// Gives back what exceeds `octets`.
+    fn shrink(&mut self, octets: u64) {
+        if !self.is_own {
+            self.permit.shrink(octets);
         }
     }
 }
