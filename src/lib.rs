@@ -5,6 +5,9 @@ pub mod budget;
 pub mod digest;
 mod engine;
 pub mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 pub mod ledger;
 pub mod message;
