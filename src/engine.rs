@@ -4,7 +4,9 @@ use crate::error::Result;
 use crate::index::Index;
 use crate::repository::Repository;
 use crate::resources::Resources;
+use crate::restore::Restore;
 use crate::settings::Settings;
+use crate::sink::Sink;
 use crate::source::Source;
 use crate::transfer::Transfer;
 use std::sync::Arc;
@@ -43,6 +45,12 @@ impl Engine {
     pub fn transfer_shared(&self, source: Arc<dyn Source>) -> Transfer {
         let index: Arc<dyn Index> = Arc::clone(self.resources.index()) as _;
         Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), index, source)
+    }
+
+    /// Restores what is in the repository into `sink`. Nothing happens until the restore is finished.
+    #[must_use]
+    pub fn restore(&self, sink: impl Sink) -> Restore {
+        Restore::new(self.repository.clone(), self.resources.clone(), Arc::new(sink))
     }
 
     /// The repository.

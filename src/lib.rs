@@ -19,6 +19,7 @@ mod pack;
 pub mod recipe;
 pub mod repository;
 pub mod resources;
+pub mod restore;
 pub mod runtime;
 mod seal;
 pub mod settings;

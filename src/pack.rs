@@ -19,6 +19,8 @@ const FRAME_LENGTH: usize = 4;
 
 /// The largest content of one blob, in octets. Packs written by others are held to it, so that a lying length reserves no more.
 pub const CONTENT_MAX: usize = 16 << 20;
+/// The length of a piece unless it is set otherwise, and so of most large blobs, in octets.
+pub(crate) const PIECE_DEFAULT: u64 = 4 << 20;
 /// The most rows in one pack; bounds the memory of a footer.
 pub(crate) const ROWS_MAX: usize = 1 << 16;
 

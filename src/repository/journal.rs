@@ -1,5 +1,6 @@
 //! A mailbox's journal: its commits in order, and the state that they add up to.
 
+use super::columns::RowReader;
 use super::commit::{
     CommitReader, CommitRef, FRONT, FolderRecord, Section, SourceRecord, decode_commits, decode_folders, decode_gone,
     front_length,
@@ -147,7 +148,7 @@ impl Journal {
             }
         }
         for block in fetched.section(repository, Section::Updates).await? {
-            for row in super::columns::RowReader::new(block, 0)? {
+            for row in RowReader::new(block, 0)? {
                 let mut row = row?;
                 row.source = number(&numbers, row.source)?;
                 if let Some(stored) = self.updates.get(&row.ordinal) {
@@ -183,7 +184,7 @@ impl Journal {
     }
 
     /// What became of a row as its commit stored it: as it is now, or `None` if it is gone.
-    fn now(&self, row: MessageRow) -> Option<MessageRow> {
+    pub(crate) fn now(&self, row: MessageRow) -> Option<MessageRow> {
         if self.gone.contains(&row.ordinal) {
             return None;
         }
@@ -211,8 +212,10 @@ impl Journal {
                 continue;
             }
             let mut contents = self.contents(repository, commit).await?;
-            for (_, now) in contents.rows(self, repository).await? {
-                if let Some(row) = now {
+            for row in contents.rows(repository).await?.into_iter().flatten() {
+                let mut row = row?;
+                row.source = contents.source(row.source)?;
+                if let Some(row) = self.now(row) {
                     each(row)?;
                 }
             }
@@ -268,22 +271,15 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Every row as stored, and what became of it.
-    pub(crate) async fn rows(
-        &mut self,
-        journal: &Journal,
-        repository: &Repository,
-    ) -> Result<Vec<(MessageRow, Option<MessageRow>)>> {
-        let mut rows = Vec::new();
-        for block in self.fetched.section(repository, Section::Messages).await? {
-            for row in self.fetched.reader.messages(block)? {
-                let mut row = row?;
-                row.source = number(&self.numbers, row.source)?;
-                let now = journal.now(row.clone());
-                rows.push((row, now));
-            }
-        }
-        Ok(rows)
+    /// The rows as the commit stored them; their sources are the commit's own: [`source`](Self::source) tells the journal's.
+    pub(crate) async fn rows(&mut self, repository: &Repository) -> Result<Vec<RowReader>> {
+        let blocks = self.fetched.section(repository, Section::Messages).await?;
+        blocks.into_iter().map(|block| self.fetched.reader.messages(block)).collect()
+    }
+
+    /// The journal's number of one of the commit's sources.
+    pub(crate) fn source(&self, local: u32) -> Result<u32> {
+        number(&self.numbers, local)
     }
 
     /// The blob table.

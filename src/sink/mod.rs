@@ -2,6 +2,22 @@
 //!
 //! A sink is blocking and runs on a worker. What a sink cannot hold (a keyword, a folder's name) is a [`Note`], never silence.
 
+mod dry_run;
+mod eml;
+mod files;
+#[cfg(test)]
+mod fixture;
+mod from_lines;
+mod maildir;
+mod mbox;
+mod names;
+mod tree;
+
+pub use dry_run::DryRun;
+pub use eml::Eml;
+pub use maildir::Maildir;
+pub use mbox::Mbox;
+
 use crate::error::Result;
 use crate::message::{Envelope, Folder, MailboxName};
 use crate::source::Kind;
@@ -31,6 +47,10 @@ pub trait MailboxSink: Send + Sync {
     fn folder(&self, folder: &Folder, origin: &Kind, notes: &mut Vec<Note>) -> Result<()>;
 
     /// Begins the delivery of a message that came from a source of kind `origin`, of `length` octets.
+    ///
+    /// `position` is the message's place in its folder's order: no two messages of a folder have the same, and a message has the same
+    /// whenever it is restored. A sink makes a name of it for a message that has none.
+    ///
     /// For a sink that [is ordered](Sink::is_ordered) the delivery before it in the same folder was committed or dropped.
     ///
     /// # Errors
@@ -39,14 +59,16 @@ pub trait MailboxSink: Send + Sync {
         &self,
         envelope: &Envelope,
         origin: &Kind,
+        position: u64,
         length: u64,
         notes: &mut Vec<Note>,
     ) -> Result<Box<dyn Delivery>>;
 
-    /// Called once, after the last delivery: sets times of folders, flushes. What was delivered is durable when this returns.
+    /// Called once, after the last delivery: sets times of folders, flushes. What was delivered is as durable as the sink promises
+    /// when this returns; each sink says what it promises.
     ///
     /// # Errors
-    /// If something delivered may not be durable.
+    /// If something delivered may be less durable than promised, or a folder is not what it should be.
     fn finish(&self) -> Result<()>;
 }
 
@@ -59,10 +81,11 @@ pub trait Delivery: Send {
     fn write(&mut self, octets: &[u8]) -> Result<()>;
 
     /// Makes the message visible under its final name. Called only after the octets written were verified.
+    /// Notes tell what could be known only after the last octet.
     ///
     /// # Errors
-    /// If it cannot be made visible.
-    fn commit(self: Box<Self>) -> Result<()>;
+    /// If it cannot be made visible. Of kind [`Exists`](crate::ErrorKind::Exists) if something else has its name, which is left as it is.
+    fn commit(self: Box<Self>, notes: &mut Vec<Note>) -> Result<()>;
 }
 
 /// Something that a sink had to change or leave out.

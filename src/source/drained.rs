@@ -87,8 +87,11 @@ fn read_opened(open: Box<dyn OpenBody>) -> Result<(Vec<u8>, Finished), Unreadabl
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     pub(super) containers: BTreeMap<Vec<u8>, KnownContainer>,
-    pub(super) messages: BTreeMap<Vec<u8>, VecDeque<(Vec<u8>, Vec<u8>, Digest)>>,
+    pub(super) messages: BTreeMap<Vec<u8>, VecDeque<Told>>,
 }
+
+/// What is before a message, what is behind it, and its digest.
+type Told = (Vec<u8>, Vec<u8>, Digest);
 
 const DOMAIN: Domain = Domain::new([7; 32]);
 
@@ -129,9 +132,8 @@ impl Known for Remembered {
 
     fn matches(&mut self, envelope: &Envelope, digest: &Digest) -> bool {
         let Some(messages) = self.messages.get_mut(&envelope.folder[..]) else { return false };
-        let wanted = |(before, after, known): &(Vec<u8>, Vec<u8>, Digest)| {
-            *before == envelope.before && *after == envelope.after && known == digest
-        };
+        let wanted =
+            |(before, after, known): &Told| *before == envelope.before && *after == envelope.after && known == digest;
         let Some(at) = messages.iter().position(wanted) else { return false };
         messages.drain(..=at);
         true

@@ -3,7 +3,7 @@
 use super::{Finished, OpenBody, ReadBody, Reason, Unreadable};
 use crate::error::{Error, Result};
 use crate::message::{Evidence, Flags, InternalDate};
-use crate::wire::Encode;
+use crate::wire::{Decoder, Encode};
 use bytes::Bytes;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -70,6 +70,18 @@ impl Stat {
         }
         out.number(self.inode);
         out.number(self.device);
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    pub(super) fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
+        let size = decoder.number()?;
+        let mut time = || {
+            let seconds = decoder.signed()?;
+            let nanos = u32::try_from(decoder.number()?).map_err(|_| Error::damaged("more nanoseconds than fit"))?;
+            Ok::<_, Error>((seconds, nanos))
+        };
+        let (modified, changed) = (time()?, time()?);
+        Ok(Self { size, modified, changed, inode: decoder.number()?, device: decoder.number()? })
     }
 }
 

@@ -10,11 +10,12 @@ mod eml;
 mod file;
 mod listing;
 mod maildir;
-mod mbox;
+pub mod mbox;
 mod memory;
 
 pub use eml::Eml;
 pub use maildir::{Layout, Maildir};
+pub use mbox::Mbox;
 
 pub use memory::Memory;
 
@@ -211,6 +212,7 @@ pub struct Message {
 }
 
 /// A message's octets, or the way to them.
+#[allow(clippy::exhaustive_enums, reason = "implementors of Source build it")]
 pub enum Body {
     /// The octets themselves, read already. At most about 1 MiB: larger bodies are opened.
     Octets(Bytes),

@@ -6,6 +6,7 @@ pub mod conformance;
 mod counting;
 mod faulty;
 mod seams;
+pub mod sink;
 mod stalled;
 mod throttled;
 

@@ -361,8 +361,8 @@ impl Transfer {
             return;
         }
         let budget = self.shared.resources.budget();
-        let permit = self.batches.take(budget);
-        if let (Some(permit), Some(enumeration)) = (permit, self.enumeration.take()) {
+        if let Some(permit) = self.batches.take(budget) {
+            let Some(enumeration) = self.enumeration.take() else { return };
             let step = async move {
                 let (enumeration, taken) = enumeration.step().await;
                 Ok(Event::Taken(enumeration, taken, permit))

@@ -137,7 +137,7 @@ impl FolderScan {
     fn enter(&mut self) {
         let (mut folder, mut keywords) = (self.folder(), names::Keywords::default());
         folder.companions = self.companions();
-        if let Some(file) = folder.companions.iter().find(|file| file.name == &b"dovecot-keywords"[..]) {
+        if let Some(file) = folder.companions.iter().find(|file| file.name == b"dovecot-keywords"[..]) {
             keywords = names::keywords(&file.octets);
         }
         self.ready.push_front(Entry::Folder(folder));

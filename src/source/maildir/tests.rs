@@ -262,7 +262,7 @@ fn pitfall_28_a_message_that_moves_from_new_to_cur_keeps_its_identity() {
     fs::rename(directory.path().join("new/1"), directory.path().join("cur/1:2,")).unwrap();
     let (octets, finished) = read(found.remove(0).body).unwrap();
     assert_eq!(octets, b"one");
-    assert!(matches!(finished, Finished::Moved { place, .. } if place == &b"cur:2,"[..]));
+    assert!(matches!(finished, Finished::Moved { place, .. } if place == b"cur:2,"[..]));
 }
 
 #[test]

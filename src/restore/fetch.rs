@@ -1,0 +1,152 @@
+//! Reading blobs: ranges of packs, coalesced, several at once.
+
+use crate::error::{Error, Result};
+use crate::pack::{HEADER, Location, PackId, PackReader};
+use crate::repository::Repository;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Octets between two blobs that are read along rather than asked for apart.
+const GAP_MAX: u64 = 128 << 10;
+/// The longest range asked for at once, unless one blob is longer.
+const RANGE_MAX: u64 = 8 << 20;
+/// Ranges read at once by one caller.
+const READS_MAX: usize = 8;
+/// Packs whose salts are remembered.
+const READERS_MAX: usize = 1024;
+
+/// Reads blobs of a repository.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetcher {
+    repository: Repository,
+    readers: Arc<Mutex<HashMap<PackId, Arc<PackReader>>>>,
+}
+
+/// Blobs that were read, still sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    ranges: HashMap<PackId, (Arc<PackReader>, BTreeMap<u64, Bytes>)>,
+    /// Packs and ranges that could not be read.
+    failed: Vec<(PackId, Range<u64>, String)>,
+    /// Octets read.
+    pub(crate) octets: u64,
+}
+
+impl Fetcher {
+    pub(crate) fn new(repository: Repository) -> Self {
+        Self { repository, readers: Arc::default() }
+    }
+
+    /// Reads the blobs at these places, in any order and repeated at will. What cannot be read is told by [`Fetched::blob`].
+    pub(crate) async fn fetch(&self, places: impl IntoIterator<Item = Location>) -> Fetched {
+        let ranges = coalesce(places);
+        let reads = stream::iter(ranges).map(|(pack, range)| async move {
+            let read = self.read(pack, range.clone()).await;
+            (pack, range, read)
+        });
+        let mut reads = reads.buffer_unordered(READS_MAX);
+        let mut fetched = Fetched::default();
+        while let Some((pack, range, read)) = reads.next().await {
+            match read {
+                Ok((reader, octets)) => {
+                    fetched.octets += octets.len() as u64;
+                    let (_, ranges) = fetched.ranges.entry(pack).or_insert_with(|| (reader, BTreeMap::new()));
+                    ranges.insert(range.start, octets);
+                }
+                Err(error) => fetched.failed.push((pack, range, crate::ledger::describe(&error))),
+            }
+        }
+        fetched
+    }
+
+    async fn read(&self, pack: PackId, range: Range<u64>) -> Result<(Arc<PackReader>, Bytes)> {
+        let key = pack.key();
+        let store = self.repository.store();
+        let known = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
+        let reader = match known {
+            Some(reader) => reader,
+            None => {
+                let front = store.read(&key, Some(0..HEADER as u64)).await?;
+                let reader = Arc::new(PackReader::new(pack, self.repository.secrets(), &front)?);
+                let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+                if readers.len() >= READERS_MAX {
+                    readers.clear();
+                }
+                readers.insert(pack, Arc::clone(&reader));
+                reader
+            }
+        };
+        Ok((reader, store.read(&key, Some(range)).await?))
+    }
+}
+
+impl Fetched {
+    /// The content of a blob that was asked for. For a worker: it decrypts and decompresses.
+    pub(crate) fn blob(&self, at: &Location) -> Result<Vec<u8>> {
+        let end = at.offset.saturating_add(u64::from(at.stored));
+        let missing = || {
+            let failed = self.failed.iter().find(|(pack, range, _)| *pack == at.pack && range.contains(&at.offset));
+            let reason = failed.map_or("it was not read", |(_, _, reason)| reason);
+            Error::damaged(format!("pack {}, at {}..{end}: {reason}", at.pack, at.offset))
+        };
+        let (reader, ranges) = self.ranges.get(&at.pack).ok_or_else(missing)?;
+        let (start, octets) = ranges.range(..=at.offset).next_back().ok_or_else(missing)?;
+        let (from, to) = ((at.offset - start) as usize, (end - start) as usize);
+        let mut frame = octets.get(from..to).ok_or_else(missing)?.to_vec();
+        reader
+            .blob(at, &mut frame)
+            .map_err(|error| Error::damaged(format!("pack {}, at {}..{end}", at.pack, at.offset)).because(error))
+    }
+}
+
+/// The ranges to read for these places: in order, overlapping and near ones joined.
+fn coalesce(places: impl IntoIterator<Item = Location>) -> Vec<(PackId, Range<u64>)> {
+    let mut wanted: Vec<(PackId, Range<u64>)> =
+        places.into_iter().map(|at| (at.pack, at.offset..at.offset.saturating_add(u64::from(at.stored)))).collect();
+    wanted.sort_unstable_by_key(|(pack, range)| (*pack, range.start));
+    let mut ranges: Vec<(PackId, Range<u64>)> = Vec::new();
+    for (pack, range) in wanted {
+        if let Some((last, joined)) = ranges.last_mut() {
+            let is_near = *last == pack && range.start <= joined.end.saturating_add(GAP_MAX);
+            if is_near && (range.end <= joined.end || range.end - joined.start <= RANGE_MAX) {
+                joined.end = joined.end.max(range.end);
+                continue;
+            }
+        }
+        ranges.push((pack, range));
+    }
+    ranges
+}
+
+/// Reads a whole pack for checking.
+pub(crate) async fn whole_pack(repository: &Repository, pack: PackId) -> Result<Bytes> {
+    repository.store().read(&pack.key(), None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(pack: u8, offset: u64, stored: u32) -> Location {
+        Location { pack: PackId::new([pack; 16]), offset, stored, content: 1, frame: 0 }
+    }
+
+    #[test]
+    fn near_places_are_read_as_one_and_far_ones_apart() {
+        let places = [at(1, 100, 50), at(1, 40, 60), at(1, 40, 60), at(1, 10_000_000, 5), at(2, 40, 5)];
+        let one = PackId::new([1; 16]);
+        let expected = [(one, 40..150), (one, 10_000_000..10_000_005), (PackId::new([2; 16]), 40..45)];
+        assert_eq!(coalesce(places), expected);
+    }
+
+    #[test]
+    fn a_range_does_not_grow_without_end() {
+        let places = (0..100).map(|number| at(1, number << 20, 1 << 20));
+        let ranges = coalesce(places);
+        assert!(ranges.iter().all(|(_, range)| range.end - range.start <= RANGE_MAX));
+        assert_eq!(ranges.len(), 13);
+    }
+}

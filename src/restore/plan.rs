@@ -1,0 +1,202 @@
+//! Which messages are delivered, in which order, in windows that fit the budget.
+
+use crate::error::{Error, Result};
+use crate::pack::{Location, Row};
+use crate::repository::{Contents, Journal, MessageRow, Repository};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// The most messages in a window.
+const MESSAGES_MAX: usize = 1024;
+
+/// A message with all that is needed to rebuild it.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) row: MessageRow,
+    pub(crate) recipe: Result<Bytes>,
+    pub(crate) pieces: Vec<Location>,
+}
+
+/// Reads a mailbox's living messages in windows, in the order of its journal, or folder by folder in the folders' order.
+pub(crate) struct Planner {
+    repository: Repository,
+    journal: Journal,
+    window_octets: u64,
+    /// What is still to be read: a commit, and which of its rows (all, if not told).
+    todo: VecDeque<(usize, Option<Vec<u32>>)>,
+    open: Option<Open>,
+    /// A message that did not fit the window before.
+    held: Option<Planned>,
+}
+
+/// A commit being read.
+struct Open {
+    contents: Contents,
+    rows: VecDeque<Entry>,
+    blobs: Vec<Row>,
+    recipes: Recipes,
+}
+
+/// A row and where its recipe is in the commit's recipes.
+struct Entry {
+    stored: MessageRow,
+    now: MessageRow,
+    recipe_at: u64,
+}
+
+/// The recipe blocks of a commit, one open at a time.
+struct Recipes {
+    /// Where each block begins, and where the last ends.
+    starts: Vec<u64>,
+    current: Option<(usize, Bytes)>,
+}
+
+impl Planner {
+    /// A planner for this journal. `is_ordered`: each folder's messages follow one another in the folder's order.
+    pub(crate) async fn new(
+        repository: Repository,
+        journal: Journal,
+        is_ordered: bool,
+        window_octets: u64,
+    ) -> Result<Self> {
+        let mut planner = Self { repository, journal, window_octets, todo: VecDeque::new(), open: None, held: None };
+        if is_ordered {
+            planner.order().await?;
+        } else {
+            let commits = planner.journal.commits.iter().enumerate();
+            let living = commits.filter(|(_, commit)| planner.journal.may_have_living(commit));
+            planner.todo = living.map(|(number, _)| (number, None)).collect();
+        }
+        Ok(planner)
+    }
+
+    /// The sources that rows name.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The next messages: together at most a window's octets, but at least one. Empty at the end.
+    pub(crate) async fn window(&mut self) -> Result<Vec<Planned>> {
+        let mut window = Vec::new();
+        let mut octets = 0;
+        while window.len() < MESSAGES_MAX {
+            let Some(planned) = self.message().await? else { break };
+            let length = planned.row.length;
+            if !window.is_empty() && octets + length > self.window_octets {
+                self.held = Some(planned);
+                break;
+            }
+            octets += length;
+            window.push(planned);
+        }
+        Ok(window)
+    }
+
+    async fn message(&mut self) -> Result<Option<Planned>> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        loop {
+            if let Some(open) = &mut self.open {
+                if let Some(entry) = open.rows.pop_front() {
+                    return open.plan(&self.repository, entry).await.map(Some);
+                }
+            }
+            self.open = None;
+            let Some((commit, rows)) = self.todo.pop_front() else { return Ok(None) };
+            self.open = Some(self.commit(commit, rows.as_deref()).await?);
+        }
+    }
+
+    /// Opens a commit; `wanted` are the numbers of the rows to be delivered, in order.
+    async fn commit(&self, number: usize, wanted: Option<&[u32]>) -> Result<Open> {
+        let commit = &self.journal.commits[number];
+        let mut contents = self.journal.contents(&self.repository, commit).await?;
+        let mut rows = Vec::new();
+        let mut recipe_at = 0;
+        for stored in contents.rows(&self.repository).await?.into_iter().flatten() {
+            let mut stored = stored?;
+            stored.source = contents.source(stored.source)?;
+            recipe_at += u64::from(stored.recipe.skip);
+            let at = recipe_at;
+            recipe_at += u64::from(stored.recipe.length);
+            let row = self.journal.now(stored.clone());
+            rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
+        }
+        let rows: VecDeque<Entry> = match wanted {
+            None => rows.into_iter().flatten().collect(),
+            Some(wanted) => {
+                wanted.iter().filter_map(|row| rows.get_mut(*row as usize).and_then(Option::take)).collect()
+            }
+        };
+        let blobs = contents.blobs(&self.repository).await?;
+        let mut starts = vec![0];
+        let mut end = 0;
+        starts.extend(contents.recipe_lengths().into_iter().map(|length| {
+            end += u64::from(length);
+            end
+        }));
+        Ok(Open { contents, rows, blobs, recipes: Recipes { starts, current: None } })
+    }
+
+    /// Plans the rows of every commit by folder and position: 24 octets a message.
+    async fn order(&mut self) -> Result<()> {
+        let mut order: Vec<(u32, u64, u32, u32)> = Vec::new();
+        let folders: Vec<Bytes> = self.journal.folders.keys().cloned().collect();
+        for (number, commit) in self.journal.commits.iter().enumerate() {
+            if !self.journal.may_have_living(commit) {
+                continue;
+            }
+            let mut contents = self.journal.contents(&self.repository, commit).await?;
+            let rows = contents.rows(&self.repository).await?;
+            for (row, stored) in rows.into_iter().flatten().enumerate() {
+                if let Some(now) = self.journal.now(stored?) {
+                    // A folder that is in no record comes behind all others.
+                    let folder = folders.binary_search(&now.envelope.folder).unwrap_or(folders.len());
+                    order.push((folder as u32, now.position, number as u32, row as u32));
+                }
+            }
+        }
+        order.sort_unstable();
+        for (_, _, commit, row) in order {
+            match self.todo.back_mut() {
+                Some((last, Some(rows))) if *last == commit as usize => rows.push(row),
+                _ => self.todo.push_back((commit as usize, Some(vec![row]))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    async fn plan(&mut self, repository: &Repository, entry: Entry) -> Result<Planned> {
+        let Entry { stored, now, recipe_at } = entry;
+        let recipe = self.recipe(repository, recipe_at, stored.recipe.length).await;
+        let pieces = stored.pieces.iter().map(|piece| self.blobs.get(*piece as usize).map(|row| row.at));
+        let pieces: Option<Vec<Location>> = pieces.collect();
+        let recipe = match &pieces {
+            Some(_) => recipe,
+            None => Err(Error::damaged("a message names a blob that its commit's table does not have")),
+        };
+        Ok(Planned { row: now, recipe, pieces: pieces.unwrap_or_default() })
+    }
+
+    async fn recipe(&mut self, repository: &Repository, at: u64, length: u32) -> Result<Bytes> {
+        let number = self.recipes.starts.partition_point(|start| *start <= at).saturating_sub(1);
+        let number = number.min(self.recipes.starts.len().saturating_sub(2));
+        if self.recipes.current.as_ref().is_none_or(|(current, _)| *current != number) {
+            self.recipes.current = Some((number, self.contents.recipes(repository, number).await?));
+        }
+        let start = self.recipes.starts[number];
+        let block = self.recipes.current.as_ref().map(|(_, block)| block);
+        let (from, to) = ((at - start) as usize, (at - start) as usize + length as usize);
+        let found = block.filter(|block| to <= block.len()).map(|block| block.slice(from..to));
+        found.ok_or_else(|| Error::damaged("a recipe lies outside of its block"))
+    }
+}
+
+impl std::fmt::Debug for Planner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Planner").field("mailbox", &self.journal.mailbox).field("todo", &self.todo.len()).finish()
+    }
+}

@@ -1,0 +1,515 @@
+//! Directories and files under a target, written so that nothing climbs out, nothing is overwritten and nothing half done is seen.
+//!
+//! No symbolic link below the target is followed: every component of a directory is looked at before it is entered, and files are only ever
+//! created new or, when they exist, compared. A hostile process that swaps directories in the target *while* mailrail writes is not held off:
+//! that takes a target that only the restoring user can write to.
+
+use super::names;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::InternalDate;
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+const BUFFER_OCTETS_MAX: usize = 64 << 10;
+
+/// How many names are tried for a directory before something must be wrong.
+const CLAIMS_MAX: u32 = 100;
+
+/// Seconds from 1970 beyond which no file system keeps a time; some give errors.
+const SECONDS_MAX: u64 = 1 << 40;
+
+/// The target of a sink, shared by its mailboxes.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    /// Told apart from other processes' temporary files by a random number.
+    token: u64,
+    temporaries: AtomicU64,
+    /// Which directory belongs to whom: 16 octets for each mailbox and each folder of the run.
+    claims: Mutex<HashMap<u64, u64>>,
+}
+
+/// What a directory is claimed for. A mailbox and its own root folder may share one.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) enum Claim {
+    Mailbox,
+    Folder,
+}
+
+/// A directory that was created or found.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    /// Its path below the target.
+    pub(super) components: Vec<Vec<u8>>,
+}
+
+impl Tree {
+    pub(super) fn new(root: PathBuf) -> Self {
+        let token = RandomState::new().build_hasher().finish();
+        Self { root, token, temporaries: AtomicU64::new(0), claims: Mutex::default() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Creates the directory of the components `below` the directory `base`, or one of a made name in its stead if `owner` cannot have it: another
+    /// owner has it (perhaps by a name that the file system takes for the same), a file is in its place, or `refuse` says so.
+    pub(super) fn claim(
+        &self,
+        claim: Claim,
+        owner: &[u8],
+        base: &[Vec<u8>],
+        mut below: Vec<Vec<u8>>,
+        refuse: impl Fn(&Self, &Path) -> bool,
+    ) -> Result<Directory> {
+        let owner_hash = hash64(owner);
+        for attempt in 0..CLAIMS_MAX {
+            let components = [base, &below].concat();
+            if let Some(path) = self.create(&components)?
+                && !refuse(self, &path)
+                && self.try_claim(claim, owner_hash, &path)?
+            {
+                return Ok(Directory { path, components });
+            }
+            let name = names::made(owner, attempt);
+            match below.last_mut() {
+                Some(last) => *last = name,
+                None => below.push(name),
+            }
+        }
+        Err(Error::new(ErrorKind::Exists, format!("no free name for a directory in '{}'", self.root.display())))
+    }
+
+    /// Creates the file `wanted` in `directory`, empty, or finds it; or one of a made name if `owner` cannot have it.
+    /// Gives its path, its name and how many octets are in it.
+    pub(super) fn claim_file(
+        &self,
+        owner: &[u8],
+        directory: &Directory,
+        mut wanted: Vec<u8>,
+    ) -> Result<(PathBuf, Vec<u8>, u64)> {
+        let owner_hash = hash64(owner);
+        for attempt in 0..CLAIMS_MAX {
+            let path = directory.path.join(names::native(&wanted));
+            if let Some(octets) = create_file(&path)?
+                && self.try_claim(Claim::Folder, owner_hash, &path)?
+            {
+                return Ok((path, wanted, octets));
+            }
+            wanted = names::made(owner, attempt);
+        }
+        Err(Error::new(ErrorKind::Exists, format!("no free name for a file in '{}'", directory.path.display())))
+    }
+
+    /// Whether what is at `path` is the owner's from now on, or was already.
+    fn try_claim(&self, claim: Claim, owner: u64, path: &Path) -> Result<bool> {
+        let key = self.key(claim, path)?;
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(*claims.entry(key).or_insert(owner) == owner)
+    }
+
+    /// Whether somebody has this directory for that.
+    pub(super) fn is_claimed(&self, claim: Claim, path: &Path) -> bool {
+        let Ok(key) = self.key(claim, path) else { return false };
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
+    /// Creates a directory and those above it. `None` if a file is in its place.
+    fn create(&self, components: &[Vec<u8>]) -> Result<Option<PathBuf>> {
+        // The target itself is the caller's choice, symbolic link or not.
+        fs::create_dir_all(&self.root).map_err(|error| doing("creating", &self.root, error))?;
+        let mut path = self.root.clone();
+        for (at, component) in components.iter().enumerate() {
+            path.push(names::native(component));
+            if create_directory(&path)?.is_none() {
+                if at + 1 == components.len() {
+                    return Ok(None);
+                }
+                return Err(in_the_way(&path, "is no directory"));
+            }
+        }
+        Ok(Some(path))
+    }
+
+    /// What tells a directory from every other, whatever path leads to it.
+    #[cfg(unix)]
+    fn key(&self, claim: Claim, path: &Path) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::symlink_metadata(path).map_err(|error| doing("looking at", path, error))?;
+        let mut octets = [0; 17];
+        octets[..8].copy_from_slice(&metadata.dev().to_le_bytes());
+        octets[8..16].copy_from_slice(&metadata.ino().to_le_bytes());
+        octets[16] = claim as u8;
+        Ok(hash64(&octets))
+    }
+
+    /// What tells a directory from every other, whatever path leads to it.
+    #[cfg(not(unix))]
+    fn key(&self, claim: Claim, path: &Path) -> Result<u64> {
+        let path = path.canonicalize().map_err(|error| doing("looking at", path, error))?;
+        Ok(hash64(format!("{claim:?}{}", path.display()).as_bytes()))
+    }
+
+    /// Creates a new temporary file in `directory`, to be read and written, for about `length` octets.
+    pub(super) fn temporary(&self, directory: &Path, length: u64) -> Result<Temporary> {
+        loop {
+            let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{}.T{:016x}N{number}.mailrail", std::process::id(), self.token));
+            match private_file().read(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    let capacity =
+                        usize::try_from(length).map_or(BUFFER_OCTETS_MAX, |length| length.min(BUFFER_OCTETS_MAX));
+                    return Ok(Temporary { path, file: Some(BufWriter::with_capacity(capacity, file)) });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(doing("creating", &path, error)),
+            }
+        }
+    }
+
+    /// Puts a small file of these octets into `directory`, by way of a temporary in `temporary`.
+    pub(super) fn put(
+        &self,
+        temporary: &Path,
+        target: &Path,
+        octets: &[u8],
+        time: Option<SystemTime>,
+        is_durable: bool,
+    ) -> Result<Placed> {
+        let mut file = self.temporary(temporary, octets.len() as u64)?;
+        file.write(octets)?;
+        file.place(target, time, is_durable)
+    }
+}
+
+/// A file that is being written and has no name of its own yet. Dropped, it is removed.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+/// What became of a file at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// It is there now.
+    New,
+    /// A file of the same octets was there.
+    Same,
+    /// Another file is there, and stays.
+    Differs,
+    /// A directory is there.
+    Directory,
+}
+
+impl Temporary {
+    pub(super) fn write(&mut self, octets: &[u8]) -> Result<()> {
+        let file = self.file.as_mut().ok_or_else(|| Error::internal("a temporary file is written to after its end"))?;
+        file.write_all(octets).map_err(|error| doing("writing", &self.path, error))
+    }
+
+    /// Gives the file its time and its name, unless something of that name is there. What is there is never changed, but for its time
+    /// if it is the same file. The temporary is gone afterwards, unless the name was taken: then it can be placed elsewhere.
+    pub(super) fn place(&mut self, target: &Path, time: Option<SystemTime>, is_durable: bool) -> Result<Placed> {
+        let file = self.file.as_mut().ok_or_else(|| Error::internal("a temporary file is placed twice"))?;
+        let failed = |error| doing("writing", &self.path, error);
+        file.flush().map_err(failed)?;
+        if let Some(time) = time {
+            file.get_ref().set_modified(time).map_err(failed)?;
+        }
+        if is_durable {
+            file.get_ref().sync_all().map_err(failed)?;
+        }
+        let placed = match fs::hard_link(&self.path, target) {
+            Ok(()) => Placed::New,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => compare(file.get_mut(), target, time)?,
+            Err(error) if is_there(target)? => return Err(doing("linking to", target, error)),
+            // This file system has no hard links, or no more for this file.
+            Err(_) => {
+                fs::rename(&self.path, target).map_err(|error| doing("renaming to", target, error))?;
+                self.file = None;
+                return Ok(Placed::New);
+            }
+        };
+        if matches!(placed, Placed::New | Placed::Same) {
+            self.file = None;
+            fs::remove_file(&self.path).map_err(|error| doing("removing", &self.path, error))?;
+        }
+        Ok(placed)
+    }
+
+    /// Gives the file its name, in the place of what has it now: for files that are ours to rewrite.
+    pub(super) fn replace(mut self, target: &Path, is_durable: bool) -> Result<()> {
+        let file = self.file.as_mut().ok_or_else(|| Error::internal("a temporary file is placed twice"))?;
+        let failed = |error| doing("writing", &self.path, error);
+        file.flush().map_err(failed)?;
+        if is_durable {
+            file.get_ref().sync_all().map_err(failed)?;
+        }
+        fs::rename(&self.path, target).map_err(|error| doing("renaming to", target, error))?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // What is in the buffer is not wanted any more.
+            drop(file.into_parts());
+            // Nobody can be told here; what stays is a temporary file that is known as one by its place.
+            _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Creates one directory, which only its owner can enter. `None` if a file is in its place.
+pub(super) fn create_directory(path: &Path) -> Result<Option<()>> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Ok(()) => Ok(Some(())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::symlink_metadata(path).map_err(|error| doing("looking at", path, error))?;
+            if found.is_symlink() {
+                return Err(in_the_way(path, "is a symbolic link, which is not followed"));
+            }
+            Ok(found.is_dir().then_some(()))
+        }
+        Err(error) => Err(doing("creating", path, error)),
+    }
+}
+
+/// Creates an empty file or finds one, and gives how long it is. `None` if a directory is in its place.
+fn create_file(path: &Path) -> Result<Option<u64>> {
+    match private_file().create_new(true).open(path) {
+        Ok(_) => return Ok(Some(0)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(doing("creating", path, error)),
+    }
+    match look(path)? {
+        Some(found) if found.is_file() => Ok(Some(found.len())),
+        Some(found) if found.is_dir() => Ok(None),
+        _ => Err(in_the_way(path, "is a symbolic link or something else that is no file")),
+    }
+}
+
+/// Options for writing to files that only their owner can read.
+pub(super) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_directory(path: &Path) -> Result<()> {
+    // Elsewhere than on Unix a directory cannot be opened as a file; its entries are durable when the system says so.
+    if cfg!(unix) {
+        File::open(path).and_then(|file| file.sync_all()).map_err(|error| doing("syncing", path, error))
+    } else {
+        Ok(())
+    }
+}
+
+/// What is at `path`, a symbolic link not followed; `None` if nothing is.
+pub(super) fn look(path: &Path) -> Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(doing("looking at", path, error)),
+    }
+}
+
+/// The time as the system has it; `None` if it cannot have it.
+pub(super) fn system_time(date: InternalDate) -> Option<SystemTime> {
+    let whole = Duration::from_secs(Some(date.seconds.unsigned_abs()).filter(|seconds| *seconds <= SECONDS_MAX)?);
+    let second = if date.seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(whole)
+    };
+    second?.checked_add(Duration::from_nanos(u64::from(date.nanos)))
+}
+
+/// Whether the file got this time. Asked of the file only for times that some file systems move to the nearest they can keep: before 1970,
+/// and after 2037.
+pub(super) fn has_time(path: &Path, time: SystemTime) -> Result<bool> {
+    let usual = Duration::from_secs(1 << 31);
+    if time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since < usual) {
+        return Ok(true);
+    }
+    Ok(look(path)?.is_some_and(|found| found.modified().ok() == Some(time)))
+}
+
+pub(super) fn doing(what: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::io(format!("{what} '{}'", path.display()), error)
+}
+
+pub(super) fn in_the_way(path: &Path, what: &'static str) -> Error {
+    Error::new(ErrorKind::Exists, format!("'{}' in the target {what}", path.display()))
+}
+
+fn is_there(path: &Path) -> Result<bool> {
+    look(path).map(|found| found.is_some())
+}
+
+/// Whether `target` holds what is in `file`. If so it also gets its time.
+fn compare(file: &mut File, target: &Path, time: Option<SystemTime>) -> Result<Placed> {
+    let failed = |error| doing("comparing with", target, error);
+    let Some(found) = look(target)? else { return Err(in_the_way(target, "came and went")) };
+    if found.is_dir() {
+        return Ok(Placed::Directory);
+    }
+    if !found.is_file() || found.len() != file.metadata().map_err(failed)?.len() {
+        return Ok(Placed::Differs);
+    }
+    let existing = File::open(target).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    if !is_equal(file, &existing).map_err(failed)? {
+        return Ok(Placed::Differs);
+    }
+    if let Some(time) = time.filter(|time| found.modified().ok() != Some(*time)) {
+        existing.set_modified(time).map_err(failed)?;
+    }
+    Ok(Placed::Same)
+}
+
+fn is_equal(a: &File, b: &File) -> io::Result<bool> {
+    let mut buffers = [vec![0; BUFFER_OCTETS_MAX], vec![0; BUFFER_OCTETS_MAX]];
+    let [of_a, of_b] = &mut buffers;
+    loop {
+        let (from_a, from_b) = (read_full(a, of_a)?, read_full(b, of_b)?);
+        if of_a.get(..from_a) != of_b.get(..from_b) {
+            return Ok(false);
+        }
+        if from_a == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+fn read_full(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(octets) => filled += octets,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn hash64(octets: &[u8]) -> u64 {
+    let hash = blake3::hash(octets);
+    hash.as_bytes().iter().take(8).fold(0, |sum, octet| sum << 8 | u64::from(*octet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> (tempfile::TempDir, Tree) {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::new(directory.path().join("target"));
+        fs::create_dir(tree.root()).unwrap();
+        (directory, tree)
+    }
+
+    fn placed(tree: &Tree, name: &str, octets: &[u8]) -> Placed {
+        tree.put(tree.root(), &tree.root().join(name), octets, None, true).unwrap()
+    }
+
+    fn entries(tree: &Tree) -> usize {
+        fs::read_dir(tree.root()).unwrap().count()
+    }
+
+    #[test]
+    fn a_file_dropped_before_it_is_placed_leaves_nothing_behind() {
+        let (_directory, tree) = target();
+        let mut file = tree.temporary(tree.root(), 10).unwrap();
+        file.write(b"half a mess").unwrap();
+        assert_eq!(entries(&tree), 1);
+        drop(file);
+        assert_eq!(entries(&tree), 0);
+    }
+
+    #[test]
+    fn an_existing_file_is_compared_and_never_overwritten() {
+        let (_directory, tree) = target();
+        assert_eq!(placed(&tree, "m", b"one"), Placed::New);
+        assert_eq!(placed(&tree, "m", b"one"), Placed::Same);
+        assert_eq!(placed(&tree, "m", b"two"), Placed::Differs);
+        assert_eq!(placed(&tree, "m", b"longer"), Placed::Differs);
+        assert_eq!(fs::read(tree.root().join("m")).unwrap(), b"one");
+        assert_eq!(entries(&tree), 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_file_found_the_same_gets_the_time_it_should_have() {
+        let (_directory, tree) = target();
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
+        let path = tree.root().join("m");
+        fs::write(&path, b"one").unwrap();
+        tree.put(tree.root(), &path, b"one", Some(time), false).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), time);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_planted_in_the_target_is_not_followed() {
+        let (directory, tree) = target();
+        let outside = directory.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), b"one").unwrap();
+        std::os::unix::fs::symlink(&outside, tree.root().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), tree.root().join("m")).unwrap();
+        std::os::unix::fs::symlink(outside.join("new"), tree.root().join("n")).unwrap();
+        for components in [vec![b"link".to_vec()], vec![b"link".to_vec(), b"a".to_vec()]] {
+            let error = tree.claim(Claim::Folder, b"o", &[], components, |_, _| false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Exists);
+        }
+        assert_eq!(placed(&tree, "m", b"one"), Placed::Differs);
+        assert_eq!(placed(&tree, "n", b"one"), Placed::Differs);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_belongs_to_its_first_owner_and_the_next_gets_another() {
+        let (_directory, tree) = target();
+        let claim =
+            |owner: &[u8]| tree.claim(Claim::Folder, owner, &[], vec![b"a".to_vec()], |_, _| false).unwrap().path;
+        let (first, second) = (claim(b"1"), claim(b"2"));
+        assert_ne!(first, second);
+        assert_eq!((claim(b"1"), claim(b"2")), (first, second), "and keeps it");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_directory_stays_and_the_directory_gets_another_name() {
+        let (_directory, tree) = target();
+        fs::write(tree.root().join("a"), b"").unwrap();
+        let directory = tree.claim(Claim::Folder, b"1", &[], vec![b"a".to_vec()], |_, _| false).unwrap();
+        assert_ne!(directory.components, [b"a".to_vec()]);
+    }
+
+    #[test]
+    fn dates_before_1970_keep_their_nanoseconds() {
+        let date = InternalDate { seconds: -2, nanos: 5, zone_minutes: None };
+        let time = system_time(date).unwrap();
+        assert_eq!(SystemTime::UNIX_EPOCH.duration_since(time).unwrap(), Duration::from_nanos(1_999_999_995));
+        assert_eq!(system_time(InternalDate { seconds: i64::MIN, nanos: 0, zone_minutes: None }), None);
+    }
+}
