@@ -70,13 +70,7 @@ impl Recipe {
     pub fn parts(&self) -> Vec<Part> {
         let (framed, places) = self.framed();
         let mut leaves = leaves(&framed);
-        // What comes behind a run is not known to be of the part in front.
-        for place in places.iter().filter(|place| place.held == Held::Run) {
-            for leaf in leaves.iter_mut().filter(|leaf| leaf.body.contains(&place.at) || leaf.body.end == place.at) {
-                leaf.body.end = place.at;
-                leaf.closed = true;
-            }
-        }
+        close_at_runs(&mut leaves, &places);
         assign(leaves, &places)
     }
 
@@ -156,6 +150,18 @@ fn leaves(framed: &[u8]) -> Vec<Leaf> {
     framer.push(framed, &mut take);
     framer.finish(&mut take);
     leaves
+}
+
+/// Ends leaves where a run is: what comes behind it is not known to be of the part in front.
+fn close_at_runs(leaves: &mut [Leaf], places: &[Place]) {
+    let mut runs = places.iter().filter(|place| place.held == Held::Run).map(|place| place.at).peekable();
+    for leaf in leaves {
+        while runs.next_if(|at| *at < leaf.body.start).is_some() {}
+        if let Some(at) = runs.peek().filter(|at| **at <= leaf.body.end) {
+            leaf.body.end = *at;
+            leaf.closed = true;
+        }
+    }
 }
 
 /// Puts sections into the parts that they belong to; content that belongs to none becomes a part of its own.

@@ -164,13 +164,16 @@ impl Restore {
             let (sink, kinds, fetcher) = (Arc::clone(&sink), Arc::clone(&kinds), fetcher.clone());
             async move { Ok(self.window(name, window?, sink, kinds, fetcher).await) }
         });
-        let mut deliveries = std::pin::pin!(deliveries.buffer_unordered(at_once));
-        while let Some(part) = deliveries.next().await {
-            match part {
-                Ok(part) => report.add(part),
-                Err(error) => report.fail(name, None, &error),
+        {
+            let mut deliveries = std::pin::pin!(deliveries.buffer_unordered(at_once));
+            while let Some(part) = deliveries.next().await {
+                match part {
+                    Ok(part) => report.add(part),
+                    Err(error) => report.fail(name, None, &error),
+                }
             }
         }
+        let sink = Arc::clone(&sink);
         runtime::run(&**self.resources.executor(), move || sink.finish()).await?
     }
 
@@ -271,12 +274,14 @@ impl Restore {
             let count = pieces.len();
             let fetched = fetcher.fetch(pieces).await;
             report.bytes_read += fetched.octets;
-            let (back, progress) = runtime::run(executor, move || {
-                let progress = rebuilding.advance(&fetched, count);
-                (rebuilding, progress)
+            let (back, progress, notes) = runtime::run(executor, move || {
+                let mut notes = Vec::new();
+                let progress = rebuilding.advance(&fetched, count, &mut notes);
+                (rebuilding, progress, notes)
             })
             .await?;
             rebuilding = back;
+            report.note(notes);
             if progress? == Progress::Done {
                 return Ok(());
             }
@@ -296,7 +301,9 @@ impl Delivering {
     fn begin(&self, planned: Planned, notes: &mut Vec<Note>) -> Result<Rebuilding> {
         let unknown = Kind::Other("unknown".into());
         let kind = self.kinds.get(planned.row.source as usize).unwrap_or(&unknown);
-        Rebuilding::begin(planned, &self.domain, |envelope, length| self.sink.deliver(envelope, kind, length, notes))
+        Rebuilding::begin(planned, &self.domain, |row| {
+            self.sink.deliver(&row.envelope, kind, row.position, row.length, notes)
+        })
     }
 
     fn deliver_all(&self, window: Vec<Planned>, fetched: &Fetched) -> RestoreReport {
@@ -304,8 +311,9 @@ impl Delivering {
         for planned in window {
             let mut notes = Vec::new();
             let (envelope, length, count) = (planned.row.envelope.clone(), planned.row.length, planned.pieces.len());
-            let delivered =
-                self.begin(planned, &mut notes).and_then(|mut rebuilding| rebuilding.advance(fetched, count));
+            let delivered = self
+                .begin(planned, &mut notes)
+                .and_then(|mut rebuilding| rebuilding.advance(fetched, count, &mut notes));
             match delivered {
                 Ok(Progress::Done) => {
                     report.restored += 1;

@@ -4,11 +4,10 @@ use super::fetch::Fetched;
 use super::plan::Planned;
 use crate::digest::{Domain, Hasher};
 use crate::error::{Error, Result};
-use crate::message::Envelope;
 use crate::pack::Location;
 use crate::recipe::{Need, Rebuilder, Recipe};
 use crate::repository::MessageRow;
-use crate::sink::Delivery;
+use crate::sink::{Delivery, Note};
 use std::vec;
 
 /// A message being rebuilt; several turns for a long one.
@@ -35,14 +34,14 @@ impl Rebuilding {
     pub(crate) fn begin(
         planned: Planned,
         domain: &Domain,
-        deliver: impl FnOnce(&Envelope, u64) -> Result<Box<dyn Delivery>>,
+        deliver: impl FnOnce(&MessageRow) -> Result<Box<dyn Delivery>>,
     ) -> Result<Self> {
         let Planned { row, recipe, pieces } = planned;
         let recipe = Recipe::decode_shared(recipe?)?;
         if recipe.length() != row.length || recipe.pieces() != pieces.len() as u64 {
             return Err(Error::damaged("a recipe does not make a message of the recorded length"));
         }
-        let delivery = Some(deliver(&row.envelope, row.length)?);
+        let delivery = Some(deliver(&row)?);
         let (rebuilder, hasher) = (Rebuilder::new(recipe), domain.hasher());
         Ok(Self { row, rebuilder, hasher, length: 0, pieces: pieces.into_iter(), delivery })
     }
@@ -59,7 +58,7 @@ impl Rebuilding {
     }
 
     /// Rebuilds on with `count` more pieces, which were fetched.
-    pub(crate) fn advance(&mut self, fetched: &Fetched, count: usize) -> Result<Progress> {
+    pub(crate) fn advance(&mut self, fetched: &Fetched, count: usize, notes: &mut Vec<Note>) -> Result<Progress> {
         let Self { row, rebuilder, hasher, length, pieces, delivery } = self;
         let delivery_open = delivery.as_mut().ok_or_else(|| Error::internal("a message is rebuilt already"))?;
         let mut out = |octets: &[u8]| {
@@ -83,7 +82,7 @@ impl Rebuilding {
             return Err(Error::damaged("a rebuilt message is not the one that was stored"));
         }
         match delivery.take() {
-            Some(delivery) => delivery.commit().map(|()| Progress::Done),
+            Some(delivery) => delivery.commit(notes).map(|()| Progress::Done),
             None => Err(Error::internal("a message is rebuilt already")),
         }
     }

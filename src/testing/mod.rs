@@ -1,4 +1,5 @@
 //! Test doubles for embedders and for this crate's own tests, and conformance suites for what they implement.
+<<<<<<< HEAD
 //!
 //! The doubles are deterministic: none of them sleeps, reads a clock or draws randomness.
 
@@ -34,3 +35,7 @@ pub enum Operation {
     /// [`delete`](crate::store::Store::delete).
     Delete,
 }
+=======
+
+pub mod source;
+>>>>>>> room-source

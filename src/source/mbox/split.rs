@@ -348,7 +348,7 @@ impl Splitter {
     /// Reads on. Keeps the message in memory as long as it can be handed out, else only what is around `at`.
     fn let_go(&mut self, message: &mut Start, at: u64) {
         let can_be_inline = message.start >= self.base
-            && self.loaded() - message.start <= self.rules.limits.inline_max + LINE_MAX as u64;
+            && self.loaded() - message.start <= self.rules.limits.inline_max.saturating_add(LINE_MAX as u64);
         if can_be_inline {
             return self.refill(message.start);
         }
