@@ -29,10 +29,7 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
-<<<<<<< HEAD
 pub mod transfer;
-=======
->>>>>>> room-source
 mod wire;
 
 pub use engine::{Builder, Engine};

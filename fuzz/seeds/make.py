@@ -86,5 +86,6 @@ write("framer", {f"{name}-limits": octets for name, octets in MESSAGES.items()},
 write("recipe", MESSAGES, bytes([15]))
 write("recipe", RECIPES, bytes([0]))
 write("base64_shape", BASE64, bytes([5]))
-write("mbox_split", MBOXES)
+write("mbox_split", MBOXES, bytes([63, 0, 255, 0]))
+write("mbox_split", {f"{name}-small": octets for name, octets in MBOXES.items()}, bytes([2, 0, 1, 2]))
 write("pack", PACKS)
