@@ -1,5 +1,4 @@
 //! Test doubles for embedders and for this crate's own tests, and conformance suites for what they implement.
-<<<<<<< HEAD
 //!
 //! The doubles are deterministic: none of them sleeps, reads a clock or draws randomness.
 
@@ -8,6 +7,7 @@ mod counting;
 mod faulty;
 mod seams;
 pub mod sink;
+pub mod source;
 mod stalled;
 mod throttled;
 
@@ -35,7 +35,3 @@ pub enum Operation {
     /// [`delete`](crate::store::Store::delete).
     Delete,
 }
-=======
-
-pub mod source;
->>>>>>> room-source
