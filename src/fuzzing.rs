@@ -1,18 +1,45 @@
-//! What fuzz targets need of the crate's insides. Compiled under `cfg(fuzzing)` alone, which cargo-fuzz sets.
+//! The fuzz targets that need the crate's insides. Compiled under `cfg(fuzzing)`, which cargo-fuzz sets, and for the tests below.
 //!
 //! Each function takes any octets and panics if the crate does something that it never should.
 
-pub use crate::repository::fuzzing::{columns, commit, commit_changed, config, tables};
-
 use crate::digest::Domain;
 use crate::pack::{FinishedPack, HEADER, PackId, PackReader, PackWriter, Packer, TRAILER, Trailer};
-use crate::repository::fuzzing::Choices;
+use crate::repository::fuzzing::{Choices, columns, commit, commit_changed, config, tables};
 use crate::seal::{ObjectKind, SALT, Seal, Secrets};
+use crate::source::mbox::{Variant, split_all};
 
 const ID: PackId = PackId::new([5; 16]);
 
+/// Any octets, and sound objects with one octet changed, as what a repository holds: refused or read, no changed octet unnoticed.
+/// The first octet chooses what the rest is taken for.
+pub fn objects(input: &[u8]) {
+    let Some((choice, octets)) = input.split_first() else { return };
+    match choice % 7 {
+        0 => pack(octets),
+        1 => pack_changed(octets),
+        2 => commit(octets),
+        3 => commit_changed(octets),
+        4 => columns(octets),
+        5 => config(octets),
+        _ => tables(octets),
+    }
+}
+
+/// Any octets as an mbox, read in chunks of any size: the messages and what is around them are the file, and the chunks do not matter.
+/// The first octets choose the chunk, the longest message in memory and the variant, the rest is the file.
+pub fn mbox_split(input: &[u8]) {
+    let Some((choice, file)) = input.split_first_chunk::<4>() else { return };
+    let chunk = usize::from(u16::from_le_bytes([choice[0], choice[1]])) + 1;
+    let inline_max = u64::from(choice[2]) * 16;
+    let variant = [None, Some(Variant::Mboxrd), Some(Variant::Mboxcl2)][usize::from(choice[3]) % 3];
+
+    let pieces = split_all(file, chunk, inline_max, variant);
+    assert_eq!(pieces.concat().concat(), file);
+    assert_eq!(split_all(file, file.len().max(1), u64::MAX, variant), pieces);
+}
+
 /// Reads octets as a pack: as they are, and as the frame and the footer of a pack that somebody who has the key has forged.
-pub fn pack(octets: &[u8]) {
+fn pack(octets: &[u8]) {
     for secrets in secrets() {
         read(&secrets, octets.to_vec());
         read(&secrets, forged(&secrets, octets));
@@ -20,7 +47,7 @@ pub fn pack(octets: &[u8]) {
 }
 
 /// Changes one octet of a sound pack: the pack is refused, or the blob in which it lies.
-pub fn pack_changed(octets: &[u8]) {
+fn pack_changed(octets: &[u8]) {
     let mut choices = Choices::new(octets);
     let secrets = choices.one_of(&secrets()).clone();
     let blobs: Vec<Vec<u8>> = (0..choices.octet() % 6).map(|_| choices.blob()).collect();
@@ -81,4 +108,39 @@ fn read(secrets: &Secrets, mut octets: Vec<u8>) -> Option<(usize, usize)> {
         bad += usize::from(outcome.is_err());
     });
     whole.ok().map(|()| (all, bad))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    /// Runs a target on its seeds, and on every input that it once failed on.
+    fn replay(target: &str, run: fn(&[u8])) {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut inputs = 0;
+        for (folder, start) in
+            [(package.join("fuzz/seeds").join(target), ""), (package.join("tests/regressions"), target)]
+        {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(start) {
+                    println!("{}", entry.path().display());
+                    run(&fs::read(entry.path()).unwrap());
+                    inputs += 1;
+                }
+            }
+        }
+        assert!(inputs > 0, "{target} has no inputs");
+    }
+
+    #[test]
+    fn inputs_that_once_failed_as_objects_fail_no_more() {
+        replay("pack", objects);
+    }
+
+    #[test]
+    fn inputs_that_once_failed_as_an_mbox_fail_no_more() {
+        replay("mbox_split", mbox_split);
+    }
 }

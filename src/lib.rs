@@ -5,7 +5,7 @@ pub mod budget;
 pub mod digest;
 mod engine;
 pub mod error;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;

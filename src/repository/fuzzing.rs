@@ -3,12 +3,14 @@
 use super::columns::RowReader;
 use super::commit::{FRONT, decode_commits, decode_folders, decode_gone, front_length};
 use super::{
-    Columns, CommitReader, CommitRef, CompressedBlock, Config, CONFIG_CHECK, Draft, FolderRecord, MessageRow, Place,
+    CONFIG_CHECK, Columns, CommitReader, CommitRef, CompressedBlock, Config, Draft, FolderRecord, MessageRow, Place,
     RecipeRange, Repository, RunRecord, Section, decode_blobs, encode_commit, segment,
 };
 use crate::digest::{Digest, Domain};
 use crate::error::Result;
-use crate::message::{Companion, Envelope, Evidence, Flags, Folder, FolderPath, Identity, InternalDate, MailboxName, SystemFlags};
+use crate::message::{
+    Companion, Envelope, Evidence, Flags, Folder, FolderPath, Identity, InternalDate, MailboxName, SystemFlags,
+};
 use crate::pack::{Location, PackId, Packer, Row};
 use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
 use crate::source::{Kind, Reason, SourceId};
@@ -31,7 +33,7 @@ const SECTIONS: [Section; 7] = [
 ];
 
 /// Reads octets as a commit: as they are, and as the head of a commit that somebody who has the key has forged.
-pub fn commit(octets: &[u8]) {
+pub(crate) fn commit(octets: &[u8]) {
     for secrets in secrets() {
         read(&secrets, octets);
         let seal = Seal::new(&secrets, ObjectKind::Commit, KEY, &[6; SALT]).expect("a seal");
@@ -45,7 +47,7 @@ pub fn commit(octets: &[u8]) {
 }
 
 /// A commit of rows, folders and blobs that the octets choose reads back as it was; with one octet changed, it does not read.
-pub fn commit_changed(octets: &[u8]) {
+pub(crate) fn commit_changed(octets: &[u8]) {
     let mut choices = Choices::new(octets);
     let secrets = choices.one_of(&secrets()).clone();
     let (draft, rows) = draft(&mut choices);
@@ -69,7 +71,7 @@ pub fn commit_changed(octets: &[u8]) {
 }
 
 /// Reads octets as message columns; what reads is written and read again.
-pub fn columns(octets: &[u8]) {
+pub(crate) fn columns(octets: &[u8]) {
     let read = |block: Vec<u8>| RowReader::new(block.into(), 0)?.collect::<Result<Vec<MessageRow>>>();
     let Ok(rows) = read(octets.to_vec()) else { return };
     let mut columns = Columns::default();
@@ -78,7 +80,7 @@ pub fn columns(octets: &[u8]) {
 }
 
 /// Reads octets as a config, and as one whose check is right.
-pub fn config(octets: &[u8]) {
+pub(crate) fn config(octets: &[u8]) {
     let _ = Config::decode(octets);
     let mut checked = octets.to_vec();
     checked.extend_from_slice(&blake3::hash(octets).as_bytes()[..CONFIG_CHECK]);
@@ -88,7 +90,7 @@ pub fn config(octets: &[u8]) {
 }
 
 /// Reads octets as each of the other tables: folders, gone messages, blobs, commits, index segments, run records, key slots.
-pub fn tables(octets: &[u8]) {
+pub(crate) fn tables(octets: &[u8]) {
     let _ = decode_folders(&Bytes::copy_from_slice(octets));
     let _ = decode_gone(octets);
     let _ = decode_blobs(octets);
@@ -122,7 +124,9 @@ fn read(secrets: &Secrets, octets: &[u8]) -> Option<Content> {
         for (number, range) in reader.blocks(section) {
             let block = reader.open(number, octets.get(range.start as usize..range.end as usize)?).ok()?;
             match section {
-                Section::Messages => content.rows.extend(reader.messages(block).ok()?.collect::<Result<Vec<_>>>().ok()?),
+                Section::Messages => {
+                    content.rows.extend(reader.messages(block).ok()?.collect::<Result<Vec<_>>>().ok()?)
+                }
                 Section::Updates => drop(RowReader::new(block, 0).ok()?.collect::<Result<Vec<_>>>().ok()?),
                 Section::Folders => content.folders.extend(decode_folders(&block).ok()?),
                 Section::Gone => content.gone.extend(decode_gone(&block).ok()?),

@@ -5,7 +5,7 @@
 mod checkpoint;
 mod columns;
 mod commit;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
 mod kinds;
