@@ -1,5 +1,7 @@
 //! The engine: what an embedder holds.
 
+use crate::check::Check;
+use crate::compare::Compare;
 use crate::error::Result;
 use crate::index::Index;
 use crate::repository::Repository;
@@ -51,6 +53,18 @@ impl Engine {
     #[must_use]
     pub fn restore(&self, sink: impl Sink) -> Restore {
         Restore::new(self.repository.clone(), self.resources.clone(), Arc::new(sink))
+    }
+
+    /// Checks the repository. Nothing happens until the check is finished.
+    #[must_use]
+    pub fn check(&self) -> Check {
+        Check::new(self.repository.clone(), self.resources.clone())
+    }
+
+    /// Compares `source` with the repository. Nothing happens until the comparison is finished.
+    #[must_use]
+    pub fn compare(&self, source: impl Source) -> Compare {
+        Compare::new(self.repository.clone(), self.resources.clone(), Arc::new(source))
     }
 
     /// The repository.

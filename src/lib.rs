@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod budget;
+pub mod check;
+pub mod compare;
 pub mod digest;
 mod engine;
 pub mod error;

@@ -125,6 +125,17 @@ impl Journal {
         Ok(journal)
     }
 
+    /// As [`load`](Self::load), but reads every commit: a checkpoint is believed nothing that the commits themselves tell.
+    pub(crate) async fn load_all(repository: &Repository, mailbox: &MailboxName) -> Result<Self> {
+        let name = JournalName::new(repository, mailbox);
+        let mut journal = Self::empty(name, mailbox.clone());
+        for (sequence, length) in sequences(repository, name).await? {
+            let mut fetched = Fetched::open(repository, name, sequence, length).await?;
+            journal.apply(repository, &mut fetched, true).await?;
+        }
+        Ok(journal)
+    }
+
     /// The last commit.
     pub(crate) fn head(&self) -> Option<&CommitRef> {
         self.commits.last()
@@ -294,6 +305,14 @@ impl Contents {
     pub(crate) fn recipe_lengths(&self) -> Vec<u32> {
         let blocks = &self.fetched.reader.head.blocks;
         blocks.iter().filter(|block| block.section == Section::Recipes).map(|block| block.raw).collect()
+    }
+
+    /// Opens every recipe block.
+    pub(crate) async fn verify_recipes(&mut self, repository: &Repository) -> Result<()> {
+        for number in 0..self.recipe_lengths().len() {
+            self.recipes(repository, number).await?;
+        }
+        Ok(())
     }
 
     /// Recipe block `number` (of the recipe blocks).

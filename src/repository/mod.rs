@@ -21,7 +21,7 @@ pub(crate) use commit::{
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
 pub(crate) use run::{RunRecord, RunWriter};
 pub(crate) use segment::{
-    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, read_segments, write_segment,
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
 };
 
 use crate::digest::{Digest, Domain};

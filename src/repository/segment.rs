@@ -1,10 +1,10 @@
 //! Index segments: objects of sorted rows. Derived from packs' footers, so losing one costs space, never mail.
 
 use super::Repository;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::pack::{Location, PackId, Row};
+use crate::pack::{PackId, Row};
 use crate::seal::ObjectKind;
+use crate::store::Listed;
 use crate::wire::{Decoder, Encode, hex};
 use futures::TryStreamExt;
 use std::collections::HashSet;
@@ -53,6 +53,15 @@ pub(crate) async fn read_segments(
     Ok(passed_over)
 }
 
+/// Checks that a listed segment opens.
+pub(crate) async fn check_segment(repository: &Repository, object: &Listed) -> Result<()> {
+    if object.length > OCTETS_MAX {
+        return Err(Error::damaged("an index segment is too long"));
+    }
+    let octets = repository.store().read(&object.key, None).await?;
+    repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows)).map(drop)
+}
+
 /// Segments that this one replaces come first; none in this version.
 fn encode(rows: &[Row]) -> Vec<u8> {
     let mut out = Vec::with_capacity(rows.len() * 64);
@@ -73,6 +82,8 @@ pub(super) fn decode(octets: &[u8]) -> Result<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
+    use crate::pack::Location;
 
     #[test]
     fn rows_decode_as_they_were_encoded() {

@@ -5,12 +5,12 @@ mod plan;
 mod rebuild;
 
 pub(crate) use fetch::{Fetched, Fetcher};
-pub(crate) use plan::{Planned, Planner};
+pub(crate) use plan::{Planned, Planner, Scope};
 pub(crate) use rebuild::{Progress, Rebuilding};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
-use crate::message::{Identity, MailboxName};
+use crate::message::{Envelope, Identity, MailboxName};
 use crate::repository::{Journal, Repository};
 use crate::resources::Resources;
 use crate::runtime;
@@ -32,6 +32,7 @@ pub struct Restore {
     sink: Arc<dyn Sink>,
     mailboxes: Option<Vec<MailboxName>>,
     at: Option<u64>,
+    scope: Scope,
 }
 
 /// What a restore did.
@@ -84,7 +85,7 @@ pub struct Failure {
 
 impl Restore {
     pub(crate) fn new(repository: Repository, resources: Resources, sink: Arc<dyn Sink>) -> Self {
-        Self { repository, resources, sink, mailboxes: None, at: None }
+        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living }
     }
 
     /// Restores these mailboxes only.
@@ -98,6 +99,12 @@ impl Restore {
     #[must_use]
     pub fn at(mut self, nanoseconds: u64) -> Self {
         self.at = Some(nanoseconds);
+        self
+    }
+
+    /// Messages that are gone, too: for checking.
+    pub(crate) fn everything(mut self) -> Self {
+        self.scope = Scope::All;
         self
     }
 
@@ -149,7 +156,7 @@ impl Restore {
         let kinds: Arc<Vec<Kind>> = Arc::new(journal.sources.iter().map(|source| source.kind.clone()).collect());
         let octets = self.window_octets();
         let is_ordered = self.sink.is_ordered();
-        let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets).await?;
+        let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope).await?;
         let fetcher = Fetcher::new(self.repository.clone());
         let windows = stream::unfold(Some(planner), |planner| async {
             let mut planner = planner?;
@@ -331,6 +338,23 @@ impl Delivering {
     }
 }
 
+impl Failure {
+    /// What went wrong with a message, or with a whole mailbox.
+    pub(crate) fn of(mailbox: &MailboxName, message: Option<&Envelope>, error: &Error) -> Self {
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        Self {
+            mailbox: mailbox.to_string(),
+            folder: message.map_or_else(String::new, |envelope| text(&envelope.folder)),
+            message: message.map_or_else(String::new, |envelope| match &envelope.identity {
+                Identity::Named(name) => text(name),
+                Identity::Content => text(&envelope.before),
+            }),
+            reason: describe(error),
+            is_damage: error.kind() == ErrorKind::Damaged,
+        }
+    }
+}
+
 impl RestoreReport {
     /// Whether everything was restored as it was.
     #[must_use]
@@ -352,19 +376,9 @@ impl RestoreReport {
         append(&mut self.notes, other.notes);
     }
 
-    fn fail(&mut self, mailbox: &MailboxName, message: Option<&crate::message::Envelope>, error: &Error) {
+    fn fail(&mut self, mailbox: &MailboxName, message: Option<&Envelope>, error: &Error) {
         self.failed += 1;
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let failure = Failure {
-            mailbox: mailbox.to_string(),
-            folder: message.map_or_else(String::new, |envelope| text(&envelope.folder)),
-            message: message.map_or_else(String::new, |envelope| match &envelope.identity {
-                Identity::Named(name) => text(name),
-                Identity::Content => text(&envelope.before),
-            }),
-            reason: describe(error),
-            is_damage: error.kind() == ErrorKind::Damaged,
-        };
+        let failure = Failure::of(mailbox, message, error);
         append(&mut self.failures, vec![failure]);
     }
 

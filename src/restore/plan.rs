@@ -17,11 +17,21 @@ pub(crate) struct Planned {
     pub(crate) pieces: Vec<Location>,
 }
 
-/// Reads a mailbox's living messages in windows, in the order of its journal, or folder by folder in the folders' order.
+/// Which messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those that are there.
+    Living,
+    /// Those that are gone, too.
+    All,
+}
+
+/// Reads a mailbox's messages in windows, in the order of its journal, or folder by folder in the folders' order.
 pub(crate) struct Planner {
     repository: Repository,
     journal: Journal,
     window_octets: u64,
+    scope: Scope,
     /// What is still to be read: a commit, and which of its rows (all, if not told).
     todo: VecDeque<(usize, Option<Vec<u32>>)>,
     open: Option<Open>,
@@ -58,13 +68,16 @@ impl Planner {
         journal: Journal,
         is_ordered: bool,
         window_octets: u64,
+        scope: Scope,
     ) -> Result<Self> {
-        let mut planner = Self { repository, journal, window_octets, todo: VecDeque::new(), open: None, held: None };
+        let mut planner =
+            Self { repository, journal, window_octets, scope, todo: VecDeque::new(), open: None, held: None };
         if is_ordered {
             planner.order().await?;
         } else {
             let commits = planner.journal.commits.iter().enumerate();
-            let living = commits.filter(|(_, commit)| planner.journal.may_have_living(commit));
+            let is_wanted = |commit| scope == Scope::All || planner.journal.may_have_living(commit);
+            let living = commits.filter(|(_, commit)| is_wanted(*commit));
             planner.todo = living.map(|(number, _)| (number, None)).collect();
         }
         Ok(planner)
@@ -120,7 +133,8 @@ impl Planner {
             recipe_at += u64::from(stored.recipe.skip);
             let at = recipe_at;
             recipe_at += u64::from(stored.recipe.length);
-            let row = self.journal.now(stored.clone());
+            let gone = (self.scope == Scope::All).then(|| stored.clone());
+            let row = self.journal.now(stored.clone()).or(gone);
             rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
         }
         let rows: VecDeque<Entry> = match wanted {

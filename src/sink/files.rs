@@ -3,11 +3,13 @@
 use super::Note;
 use super::from_lines::FromLines;
 use super::names::{self, Taken};
-use super::tree::{self, Placed, Temporary};
+use super::temporary::{Placed, Temporary};
+use super::tree;
 use super::{Delivery, MailboxName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder};
 use crate::source::Kind;
+use crate::source::mbox::{LineEnding, Traits, Variant};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,9 +32,9 @@ impl Spot {
         self.is_touched.store(true, Ordering::Release);
     }
 
-    /// Makes the directory's entries durable, if any came since the last time.
-    pub(super) fn sync(&self) -> Result<()> {
-        if self.is_touched.swap(false, Ordering::AcqRel) { tree::sync_directory(&self.directory) } else { Ok(()) }
+    /// The directory, if entries came since the last time that this was asked.
+    pub(super) fn take_touched(&self) -> Option<&Path> {
+        self.is_touched.swap(false, Ordering::AcqRel).then_some(&*self.directory)
     }
 }
 
@@ -80,7 +82,8 @@ pub(super) struct Parcel {
     /// The folder, for people.
     pub(super) folder: Arc<str>,
     pub(super) is_durable: bool,
-    pub(super) is_unquoted: bool,
+    /// Set if the message's quoted `From ` lines are unquoted: the octet that ends a line.
+    pub(super) unquoted: Option<u8>,
 }
 
 /// A message on its way into a file of its own.
@@ -92,7 +95,7 @@ pub(super) struct FileDelivery {
 
 impl FileDelivery {
     pub(super) fn new(file: Temporary, parcel: Parcel) -> Self {
-        let unquoting = parcel.is_unquoted.then(|| (FromLines::unquoting(), Vec::new()));
+        let unquoting = parcel.unquoted.map(|newline| (FromLines::unquoting(newline), Vec::new()));
         Self { file, parcel, unquoting }
     }
 }
@@ -148,6 +151,14 @@ pub(super) fn note_losses(folder: &Folder, origin: &Kind, label: &str, notes: &m
     if folder.modified.is_some() {
         notes.push(unholdable("modification time of the folder's file", label));
     }
+}
+
+/// What ends a line in a folder whose messages are quoted as mboxrd has it; `None` for all others. What other variants quote cannot be told
+/// from what was so before, so it stays.
+pub(super) fn mboxrd_newline(folder: &Folder, origin: &Kind) -> Option<u8> {
+    let traits = Traits::parse(&folder.traits).filter(|_| *origin == Kind::Mbox)?;
+    let is_mboxrd = traits.variant == Some(Variant::Mboxrd);
+    is_mboxrd.then_some(if traits.line_ending == LineEnding::Cr { b'\r' } else { b'\n' })
 }
 
 /// A companion file that is not put there.

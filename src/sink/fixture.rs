@@ -27,7 +27,7 @@ impl Target {
         self.root().join(relative)
     }
 
-    /// All files by their path relative to the target, lossy, with their octets; directories end with `/`.
+    /// All files by their path relative to the target, escaped if it is no UTF-8, with their octets; directories end with `/`.
     pub(super) fn tree(&self) -> BTreeMap<String, Vec<u8>> {
         let mut tree = BTreeMap::new();
         walk(&self.root(), &self.root(), &mut tree).unwrap();
@@ -59,7 +59,10 @@ impl Target {
 fn walk(root: &Path, path: &Path, tree: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let name = entry.path().strip_prefix(root).unwrap().to_string_lossy().into_owned();
+        let path = entry.path();
+        let name = path.strip_prefix(root).unwrap();
+        let name =
+            name.to_str().map_or_else(|| name.as_os_str().as_encoded_bytes().escape_ascii().to_string(), str::to_owned);
         if entry.file_type()?.is_dir() {
             tree.insert(format!("{name}/"), Vec::new());
             walk(root, &entry.path(), tree)?;

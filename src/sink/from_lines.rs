@@ -6,6 +6,7 @@ const FROM: &[u8] = b"From ";
 #[derive(Debug)]
 pub(super) struct FromLines {
     is_quoting: bool,
+    newline: u8,
     state: State,
     /// A `>` at the beginning of a line that goes if the line turns out to be quoted.
     is_holding: bool,
@@ -23,14 +24,14 @@ enum State {
 }
 
 impl FromLines {
-    /// Adds a `>` to each line that begins with `>*From `.
-    pub(super) fn quoting() -> Self {
-        Self { is_quoting: true, state: State::Beginning, is_holding: false, changed: 0 }
+    /// Adds a `>` to each line that begins with `>*From `. A line ends with the octet `newline`.
+    pub(super) fn quoting(newline: u8) -> Self {
+        Self { is_quoting: true, newline, state: State::Beginning, is_holding: false, changed: 0 }
     }
 
-    /// Takes a `>` from each line that begins with `>+From `.
-    pub(super) fn unquoting() -> Self {
-        Self { is_quoting: false, ..Self::quoting() }
+    /// Takes a `>` from each line that begins with `>+From `. A line ends with the octet `newline`.
+    pub(super) fn unquoting(newline: u8) -> Self {
+        Self { is_quoting: false, ..Self::quoting(newline) }
     }
 
     /// How many lines were changed so far.
@@ -68,7 +69,7 @@ impl FromLines {
     }
 
     fn copy_line<'a>(&mut self, rest: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-        let (line, behind) = match memchr::memchr(b'\n', rest).and_then(|at| rest.split_at_checked(at + 1)) {
+        let (line, behind) = match memchr::memchr(self.newline, rest).and_then(|at| rest.split_at_checked(at + 1)) {
             Some(split) => {
                 self.state = State::Beginning;
                 split
@@ -130,21 +131,26 @@ mod tests {
     fn only_lines_that_begin_with_from_are_quoted() {
         let message = b"From a\nFrom: b\n>From c\n>>From d\n >From e\nFro\n>Fro\n\nxFrom f\r\nFrom ";
         let quoted = b">From a\nFrom: b\n>>From c\n>>>From d\n >From e\nFro\n>Fro\n\nxFrom f\r\n>From ";
-        assert_eq!(through(FromLines::quoting(), message, 100), (quoted.to_vec(), 4));
+        assert_eq!(through(FromLines::quoting(b'\n'), message, 100), (quoted.to_vec(), 4));
     }
 
     #[test]
     fn unquoting_leaves_what_was_not_quoted() {
-        let (octets, changed) = through(FromLines::unquoting(), b">From a\nFrom b\n>>Frox\n>>From c\n>", 3);
+        let (octets, changed) = through(FromLines::unquoting(b'\n'), b">From a\nFrom b\n>>Frox\n>>From c\n>", 3);
         assert_eq!((&octets[..], changed), (&b"From a\nFrom b\n>>Frox\n>From c\n>"[..], 2));
+    }
+
+    #[test]
+    fn lines_may_end_with_a_carriage_return_alone() {
+        assert_eq!(through(FromLines::unquoting(b'\r'), b"a\r>From b\r", 2), (b"a\rFrom b\r".to_vec(), 1));
     }
 
     proptest! {
         #[test]
         fn what_was_quoted_is_unquoted_to_the_same_octets(message in "(>|F|From |From|\n|\r\n|x){0,40}", a in 1..9_usize, b in 1..9_usize) {
-            let (quoted, changed) = through(FromLines::quoting(), message.as_bytes(), a);
+            let (quoted, changed) = through(FromLines::quoting(b'\n'), message.as_bytes(), a);
             prop_assert!(!quoted.starts_with(FROM) && !memchr::memmem::find_iter(&quoted, b"\nFrom ").any(|_| true));
-            prop_assert_eq!(through(FromLines::unquoting(), &quoted, b), (message.into_bytes(), changed));
+            prop_assert_eq!(through(FromLines::unquoting(b'\n'), &quoted, b), (message.into_bytes(), changed));
         }
     }
 }

@@ -10,7 +10,10 @@ mod fixture;
 mod from_lines;
 mod maildir;
 mod mbox;
+#[cfg(test)]
+mod mirror;
 mod names;
+mod temporary;
 mod tree;
 
 pub use dry_run::DryRun;

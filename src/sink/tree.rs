@@ -5,19 +5,18 @@
 //! that takes a target that only the restoring user can write to.
 
 use super::names;
+use super::temporary::{Placed, Temporary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::InternalDate;
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-
-const BUFFER_OCTETS_MAX: usize = 64 << 10;
 
 /// How many names are tried for a directory before something must be wrong.
 const CLAIMS_MAX: u32 = 100;
@@ -54,6 +53,8 @@ pub(super) struct Directory {
 impl Tree {
     pub(super) fn new(root: PathBuf) -> Self {
         let token = RandomState::new().build_hasher().finish();
+        // An empty path joins well and cannot be opened.
+        let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
         Self { root, token, temporaries: AtomicU64::new(0), claims: Mutex::default() }
     }
 
@@ -165,15 +166,22 @@ impl Tree {
             let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
             let path = directory.join(format!("{}.T{:016x}N{number}.mailrail", std::process::id(), self.token));
             match private_file().read(true).create_new(true).open(&path) {
-                Ok(file) => {
-                    let capacity =
-                        usize::try_from(length).map_or(BUFFER_OCTETS_MAX, |length| length.min(BUFFER_OCTETS_MAX));
-                    return Ok(Temporary { path, file: Some(BufWriter::with_capacity(capacity, file)) });
-                }
+                Ok(file) => return Ok(Temporary::new(path, file, length)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(doing("creating", &path, error)),
             }
         }
+    }
+
+    /// Makes the entries of these directories durable, and those of all directories that lead to them from the target downward, each once.
+    pub(super) fn sync<'a>(&self, directories: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let mut all = BTreeSet::new();
+        for directory in directories {
+            let above = directory.ancestors().take_while(|path| path.starts_with(&self.root));
+            // What is in the set came with everything above it.
+            above.take_while(|path| all.insert(path.to_path_buf())).for_each(drop);
+        }
+        all.iter().try_for_each(|path| sync_directory(path))
     }
 
     /// Puts a small file of these octets into `directory`, by way of a temporary in `temporary`.
@@ -188,87 +196,6 @@ impl Tree {
         let mut file = self.temporary(temporary, octets.len() as u64)?;
         file.write(octets)?;
         file.place(target, time, is_durable)
-    }
-}
-
-/// A file that is being written and has no name of its own yet. Dropped, it is removed.
-#[derive(Debug)]
-pub(super) struct Temporary {
-    path: PathBuf,
-    file: Option<BufWriter<File>>,
-}
-
-/// What became of a file at its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placed {
-    /// It is there now.
-    New,
-    /// A file of the same octets was there.
-    Same,
-    /// Another file is there, and stays.
-    Differs,
-    /// A directory is there.
-    Directory,
-}
-
-impl Temporary {
-    pub(super) fn write(&mut self, octets: &[u8]) -> Result<()> {
-        let file = self.file.as_mut().ok_or_else(|| Error::internal("a temporary file is written to after its end"))?;
-        file.write_all(octets).map_err(|error| doing("writing", &self.path, error))
-    }
-
-    /// Gives the file its time and its name, unless something of that name is there. What is there is never changed, but for its time
-    /// if it is the same file. The temporary is gone afterwards, unless the name was taken: then it can be placed elsewhere.
-    pub(super) fn place(&mut self, target: &Path, time: Option<SystemTime>, is_durable: bool) -> Result<Placed> {
-        let file = self.file.as_mut().ok_or_else(|| Error::internal("a temporary file is placed twice"))?;
-        let failed = |error| doing("writing", &self.path, error);
-        file.flush().map_err(failed)?;
-        if let Some(time) = time {
-            file.get_ref().set_modified(time).map_err(failed)?;
-        }
-        if is_durable {
-            file.get_ref().sync_all().map_err(failed)?;
-        }
-        let placed = match fs::hard_link(&self.path, target) {
-            Ok(()) => Placed::New,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => compare(file.get_mut(), target, time)?,
-            Err(error) if is_there(target)? => return Err(doing("linking to", target, error)),
-            // This file system has no hard links, or no more for this file.
-            Err(_) => {
-                fs::rename(&self.path, target).map_err(|error| doing("renaming to", target, error))?;
-                self.file = None;
-                return Ok(Placed::New);
-            }
-        };
-        if matches!(placed, Placed::New | Placed::Same) {
-            self.file = None;
-            fs::remove_file(&self.path).map_err(|error| doing("removing", &self.path, error))?;
-        }
-        Ok(placed)
-    }
-
-    /// Gives the file its name, in the place of what has it now: for files that are ours to rewrite.
-    pub(super) fn replace(mut self, target: &Path, is_durable: bool) -> Result<()> {
-        let file = self.file.as_mut().ok_or_else(|| Error::internal("a temporary file is placed twice"))?;
-        let failed = |error| doing("writing", &self.path, error);
-        file.flush().map_err(failed)?;
-        if is_durable {
-            file.get_ref().sync_all().map_err(failed)?;
-        }
-        fs::rename(&self.path, target).map_err(|error| doing("renaming to", target, error))?;
-        self.file = None;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            // What is in the buffer is not wanted any more.
-            drop(file.into_parts());
-            // Nobody can be told here; what stays is a temporary file that is known as one by its place.
-            _ = fs::remove_file(&self.path);
-        }
     }
 }
 
@@ -314,7 +241,7 @@ pub(super) fn private_file() -> OpenOptions {
 }
 
 /// Makes the entries of a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<()> {
+fn sync_directory(path: &Path) -> Result<()> {
     // Elsewhere than on Unix a directory cannot be opened as a file; its entries are durable when the system says so.
     if cfg!(unix) {
         File::open(path).and_then(|file| file.sync_all()).map_err(|error| doing("syncing", path, error))
@@ -361,58 +288,6 @@ pub(super) fn in_the_way(path: &Path, what: &'static str) -> Error {
     Error::new(ErrorKind::Exists, format!("'{}' in the target {what}", path.display()))
 }
 
-fn is_there(path: &Path) -> Result<bool> {
-    look(path).map(|found| found.is_some())
-}
-
-/// Whether `target` holds what is in `file`. If so it also gets its time.
-fn compare(file: &mut File, target: &Path, time: Option<SystemTime>) -> Result<Placed> {
-    let failed = |error| doing("comparing with", target, error);
-    let Some(found) = look(target)? else { return Err(in_the_way(target, "came and went")) };
-    if found.is_dir() {
-        return Ok(Placed::Directory);
-    }
-    if !found.is_file() || found.len() != file.metadata().map_err(failed)?.len() {
-        return Ok(Placed::Differs);
-    }
-    let existing = File::open(target).map_err(failed)?;
-    file.rewind().map_err(failed)?;
-    if !is_equal(file, &existing).map_err(failed)? {
-        return Ok(Placed::Differs);
-    }
-    if let Some(time) = time.filter(|time| found.modified().ok() != Some(*time)) {
-        existing.set_modified(time).map_err(failed)?;
-    }
-    Ok(Placed::Same)
-}
-
-fn is_equal(a: &File, b: &File) -> io::Result<bool> {
-    let mut buffers = [vec![0; BUFFER_OCTETS_MAX], vec![0; BUFFER_OCTETS_MAX]];
-    let [of_a, of_b] = &mut buffers;
-    loop {
-        let (from_a, from_b) = (read_full(a, of_a)?, read_full(b, of_b)?);
-        if of_a.get(..from_a) != of_b.get(..from_b) {
-            return Ok(false);
-        }
-        if from_a == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-fn read_full(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest) {
-            Ok(0) => break,
-            Ok(octets) => filled += octets,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
 fn hash64(octets: &[u8]) -> u64 {
     let hash = blake3::hash(octets);
     hash.as_bytes().iter().take(8).fold(0, |sum, octet| sum << 8 | u64::from(*octet))
@@ -431,41 +306,6 @@ mod tests {
 
     fn placed(tree: &Tree, name: &str, octets: &[u8]) -> Placed {
         tree.put(tree.root(), &tree.root().join(name), octets, None, true).unwrap()
-    }
-
-    fn entries(tree: &Tree) -> usize {
-        fs::read_dir(tree.root()).unwrap().count()
-    }
-
-    #[test]
-    fn a_file_dropped_before_it_is_placed_leaves_nothing_behind() {
-        let (_directory, tree) = target();
-        let mut file = tree.temporary(tree.root(), 10).unwrap();
-        file.write(b"half a mess").unwrap();
-        assert_eq!(entries(&tree), 1);
-        drop(file);
-        assert_eq!(entries(&tree), 0);
-    }
-
-    #[test]
-    fn an_existing_file_is_compared_and_never_overwritten() {
-        let (_directory, tree) = target();
-        assert_eq!(placed(&tree, "m", b"one"), Placed::New);
-        assert_eq!(placed(&tree, "m", b"one"), Placed::Same);
-        assert_eq!(placed(&tree, "m", b"two"), Placed::Differs);
-        assert_eq!(placed(&tree, "m", b"longer"), Placed::Differs);
-        assert_eq!(fs::read(tree.root().join("m")).unwrap(), b"one");
-        assert_eq!(entries(&tree), 1, "no temporary file stays behind");
-    }
-
-    #[test]
-    fn a_file_found_the_same_gets_the_time_it_should_have() {
-        let (_directory, tree) = target();
-        let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
-        let path = tree.root().join("m");
-        fs::write(&path, b"one").unwrap();
-        tree.put(tree.root(), &path, b"one", Some(time), false).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), time);
     }
 
     #[cfg(unix)]
@@ -503,6 +343,15 @@ mod tests {
         fs::write(tree.root().join("a"), b"").unwrap();
         let directory = tree.claim(Claim::Folder, b"1", &[], vec![b"a".to_vec()], |_, _| false).unwrap();
         assert_ne!(directory.components, [b"a".to_vec()]);
+    }
+
+    #[test]
+    fn directories_are_synced_with_all_that_lead_to_them_and_one_that_is_gone_is_an_error() {
+        let (_directory, tree) = target();
+        let path = tree.claim(Claim::Folder, b"o", &[], vec![b"a".to_vec(), b"b".to_vec()], |_, _| false).unwrap().path;
+        tree.sync([&*path, tree.root()]).unwrap();
+        fs::remove_dir(&path).unwrap();
+        assert!(tree.sync([&*path]).is_err());
     }
 
     #[test]

@@ -6,10 +6,11 @@ mod tests;
 use crate::error::{ErrorKind, Result};
 use crate::message::{Companion, Envelope, Flags, Folder, Identity, MailboxName};
 use crate::sink::files::{
-    Dates, FileDelivery, Parcel, Spot, folder_label, message_label, note_companion, note_extensions, note_losses,
-    note_renamed, owner, unholdable, unknown_folder,
+    Dates, FileDelivery, Parcel, Spot, folder_label, mboxrd_newline, message_label, note_companion, note_extensions,
+    note_losses, note_renamed, owner, unholdable, unknown_folder,
 };
-use crate::sink::tree::{self, Claim, Directory, Placed, Tree};
+use crate::sink::temporary::{Placed, Temporary};
+use crate::sink::tree::{self, Claim, Directory, Tree};
 use crate::sink::{Delivery, MailboxSink, Note, Sink, names};
 use crate::source::Kind;
 use bytes::Bytes;
@@ -102,8 +103,8 @@ struct EmlFolder {
     label: Arc<str>,
     spot: Arc<Spot>,
     dates: Dates,
-    /// Whether its messages are unquoted: they come from an mboxrd file.
-    is_unquoted: bool,
+    /// Set if its messages are unquoted, because they come from an mboxrd file: the octet that ends a line.
+    unquoted: Option<u8>,
 }
 
 impl MailboxSink for Mailbox {
@@ -148,7 +149,7 @@ impl MailboxSink for Mailbox {
             time: folder.dates.of(envelope, &folder.label, notes),
             folder: Arc::clone(&folder.label),
             is_durable: self.is_durable,
-            is_unquoted: folder.is_unquoted && *origin == Kind::Mbox,
+            unquoted: folder.unquoted.filter(|_| *origin == Kind::Mbox),
         };
         Ok(Box::new(FileDelivery::new(self.temporary_file(length)?, parcel)))
     }
@@ -157,9 +158,8 @@ impl MailboxSink for Mailbox {
         self.remove_temporary();
         let folders: Vec<Arc<EmlFolder>> =
             self.folders.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        folders.iter().try_for_each(|folder| folder.spot.sync())?;
-        tree::sync_directory(&self.directory.path)?;
-        tree::sync_directory(self.tree.root())
+        let touched = folders.iter().filter_map(|folder| folder.spot.take_touched());
+        self.tree.sync(touched.chain([&*self.directory.path]))
     }
 }
 
@@ -179,10 +179,10 @@ impl Mailbox {
             note_losses(folder, origin, &label, notes);
         }
         let spot = Arc::new(Spot::new(directory.path));
-        // The folder's own entry above it is as new as its messages.
+        // The folder's own entry in the directory above it is synced with its messages.
         spot.touch();
-        let is_unquoted = *origin == Kind::Mbox && crate::sink::mbox::is_mboxrd(&folder.traits);
-        let state = Arc::new(EmlFolder { label, spot, dates: Dates::default(), is_unquoted });
+        let unquoted = mboxrd_newline(folder, origin);
+        let state = Arc::new(EmlFolder { label, spot, dates: Dates::default(), unquoted });
         let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(folders.entry(folder.path.raw.clone()).or_insert(state)))
     }
@@ -198,7 +198,7 @@ impl Mailbox {
         Ok(matches!(placed, Placed::New | Placed::Same) && *name == companion.name)
     }
 
-    fn temporary_file(&self, length: u64) -> Result<tree::Temporary> {
+    fn temporary_file(&self, length: u64) -> Result<Temporary> {
         if !self.is_prepared.load(Ordering::Acquire) {
             self.ensure_temporary()?;
             self.is_prepared.store(true, Ordering::Release);

@@ -6,11 +6,12 @@ mod names;
 mod tests;
 
 use super::files::{
-    Dates, FileDelivery, Parcel, Spot, folder_label, lossy, message_label, note_companion, note_extensions,
-    note_losses, note_renamed, owner, unholdable, unknown_folder,
+    Dates, FileDelivery, Parcel, Spot, folder_label, lossy, mboxrd_newline, message_label, note_companion,
+    note_extensions, note_losses, note_renamed, owner, unholdable, unknown_folder,
 };
 use super::names as harmless;
-use super::tree::{self, Claim, Directory, Placed, Tree};
+use super::temporary::Placed;
+use super::tree::{self, Claim, Directory, Tree};
 use super::{Delivery, MailboxSink, Note, Sink};
 use crate::error::Result;
 use crate::message::{Companion, Envelope, Folder, Identity, MailboxName};
@@ -105,8 +106,8 @@ struct MaildirFolder {
     dates: Dates,
     /// Its lock is held while the file of keywords is written, which happens once for each new keyword.
     keywords: Mutex<Keywords>,
-    /// Whether its messages are unquoted: they come from an mboxrd file.
-    is_unquoted: bool,
+    /// Set if its messages are unquoted, because they come from an mboxrd file: the octet that ends a line.
+    unquoted: Option<u8>,
 }
 
 impl MailboxSink for Mailbox {
@@ -150,7 +151,7 @@ impl MailboxSink for Mailbox {
             time: folder.dates.of(envelope, &folder.label, notes),
             folder: Arc::clone(&folder.label),
             is_durable: self.is_durable,
-            is_unquoted: folder.is_unquoted && *origin == Kind::Mbox,
+            unquoted: folder.unquoted.filter(|_| *origin == Kind::Mbox),
         };
         Ok(Box::new(FileDelivery::new(self.tree.temporary(&folder.temporary, length)?, parcel)))
     }
@@ -158,13 +159,9 @@ impl MailboxSink for Mailbox {
     fn finish(&self) -> Result<()> {
         let folders: Vec<Arc<MaildirFolder>> =
             self.folders.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for folder in folders {
-            folder.cur.sync()?;
-            folder.new.sync()?;
-            tree::sync_directory(&folder.directory)?;
-        }
-        tree::sync_directory(&self.directory.path)?;
-        tree::sync_directory(self.tree.root())
+        let touched = folders.iter().flat_map(|folder| [folder.cur.take_touched(), folder.new.take_touched()]);
+        let own = folders.iter().map(|folder| &*folder.directory).chain([&*self.directory.path]);
+        self.tree.sync(touched.flatten().chain(own))
     }
 }
 
@@ -191,7 +188,7 @@ impl Mailbox {
             new: Arc::new(Spot::new(directory.path.join("new"))),
             dates: Dates::default(),
             keywords: Mutex::new(Keywords::load(&directory.path)?),
-            is_unquoted: *origin == Kind::Mbox && super::mbox::is_mboxrd(&folder.traits),
+            unquoted: mboxrd_newline(folder, origin),
             directory: directory.path,
         });
         let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);

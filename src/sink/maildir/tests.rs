@@ -38,7 +38,7 @@ fn pitfall_28_what_came_from_a_maildir_comes_back_the_same() {
             "example.org/user/N/M/cur/4.d",
             "example.org/user/cur/1.a,S=3:2,Sa",
             "example.org/user/dovecot-keywords",
-            "example.org/user/new/2.\u{fffd}",
+            "example.org/user/new/2.\\xff",
             "example.org/user/subscriptions",
         ]
     );
@@ -176,8 +176,8 @@ fn an_mboxrd_is_unquoted_and_an_mboxo_is_not() {
     }
 }
 
-const MBOXRD: &[u8] = b"mboxrd";
-const MBOXO: &[u8] = b"mboxo";
+const MBOXRD: &[u8] = b"mboxrd;lf";
+const MBOXO: &[u8] = b"mboxo;lf";
 
 #[test]
 fn pitfall_29_a_folder_cannot_take_the_place_of_a_maildirs_own_directories() {

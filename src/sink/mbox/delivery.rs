@@ -39,7 +39,8 @@ impl MboxDelivery {
     ) -> Result<Self> {
         let (begin, tail) = claim(&folder)?;
         let after = if is_exact { envelope.after.clone() } else { Bytes::from_static(folder.line_ending) };
-        let quoting = (!is_exact).then(|| (FromLines::quoting(), Vec::new()));
+        let newline = folder.line_ending.last().copied().unwrap_or(b'\n');
+        let quoting = (!is_exact).then(|| (FromLines::quoting(newline), Vec::new()));
         let label = message_label(&folder.label, envelope);
         // From here on the folder is released when the delivery is dropped.
         let mut delivery = Self { folder, idle, file: None, begin, tail, after, quoting, label, is_done: false };
@@ -59,7 +60,7 @@ impl MboxDelivery {
     /// The octets that were in front of the message. If the message before it is not the one that was (it may be gone, or have come from
     /// elsewhere) and does not end its line, the From_ line would be lost in it.
     fn lead_exactly(&mut self, before: &[u8], notes: &mut Vec<Note>) -> Result<()> {
-        if before.starts_with(b"From ") && !self.tail.is_at_line_start() {
+        if before.starts_with(b"From ") && !self.tail.may_be_at_line_start() {
             notes.push(Note::Transformed { how: "line ending put before the From_ line", of: self.label.clone() });
             self.push(self.folder.line_ending)?;
         }
@@ -68,10 +69,10 @@ impl MboxDelivery {
 
     fn lead_anew(&mut self, envelope: &Envelope, notes: &mut Vec<Note>) -> Result<()> {
         let ending = self.folder.line_ending;
-        if !self.tail.is_at_line_start() {
+        if !self.tail.is_at_line_start(self.folder.line_ending) {
             self.push(ending)?;
         }
-        if !self.tail.is_behind_blank_line() {
+        if !self.tail.is_behind_blank_line(self.folder.line_ending) {
             self.push(ending)?;
         }
         if envelope.flags != Flags::default() {
@@ -109,7 +110,7 @@ impl MboxDelivery {
         rest.clear();
         lines.finish(&mut rest);
         self.push(&rest)?;
-        if !self.tail.is_at_line_start() {
+        if !self.tail.is_at_line_start(self.folder.line_ending) {
             self.push(self.folder.line_ending)?;
             notes.push(Note::Transformed { how: "final line ending added", of: self.label.clone() });
         }

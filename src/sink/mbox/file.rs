@@ -103,18 +103,22 @@ impl Tail {
         self.0.drain(..surplus);
     }
 
-    /// Whether what comes next begins a line.
-    pub(super) fn is_at_line_start(&self) -> bool {
-        matches!(self.0.last(), None | Some(b'\n'))
+    /// Whether what comes next begins a line, where lines end so.
+    pub(super) fn is_at_line_start(&self, ending: &[u8]) -> bool {
+        // LF and CR LF are both taken for the end of a line where one of them is.
+        self.0.is_empty() || self.0.last() == ending.last()
+    }
+
+    /// Whether what comes next begins a line by any kind of line ending.
+    pub(super) fn may_be_at_line_start(&self) -> bool {
+        matches!(self.0.last(), None | Some(b'\n' | b'\r'))
     }
 
     /// Whether what comes next is behind a blank line, or first in the file.
-    pub(super) fn is_behind_blank_line(&self) -> bool {
-        self.0.is_empty()
-            || self.0.ends_with(b"\n\n")
-            || self.0.ends_with(b"\n\r\n")
-            || self.0 == b"\n"
-            || self.0 == b"\r\n"
+    pub(super) fn is_behind_blank_line(&self, ending: &[u8]) -> bool {
+        let Some((last, before)) = self.0.split_last() else { return true };
+        let before = if *last == b'\n' { before.strip_suffix(b"\r").unwrap_or(before) } else { before };
+        Some(last) == ending.last() && before.last().is_none_or(|octet| octet == last)
     }
 }
 
@@ -132,12 +136,28 @@ mod tests {
             (b"a\r\n\r\n", true, true),
             (b"a\r\n", true, false),
             (b"\n", true, true),
+            (b"a\n\r\n", true, true),
+            (b"a\r\r\n", true, false),
         ] {
             for chunk in [1, 100] {
                 let mut tail = Tail::default();
                 octets.chunks(chunk).for_each(|octets| tail.push(octets));
-                assert_eq!((tail.is_at_line_start(), tail.is_behind_blank_line()), (line_start, blank), "{octets:?}");
+                assert_eq!(
+                    (tail.is_at_line_start(b"\n"), tail.is_behind_blank_line(b"\r\n")),
+                    (line_start, blank),
+                    "{octets:?}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn in_a_file_of_carriage_returns_these_alone_end_lines() {
+        let mut tail = Tail::default();
+        tail.push(b"a\r");
+        assert!(tail.is_at_line_start(b"\r") && tail.may_be_at_line_start());
+        assert!(!tail.is_at_line_start(b"\n") && !tail.is_behind_blank_line(b"\r"));
+        tail.push(b"\r");
+        assert!(tail.is_behind_blank_line(b"\r") && !tail.is_behind_blank_line(b"\n"));
     }
 }

@@ -14,6 +14,7 @@ use super::{Delivery, MailboxSink, Note, Sink, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder, InternalDate, MailboxName};
 use crate::source::Kind;
+use crate::source::mbox::{LineEnding, Traits};
 use bytes::Bytes;
 use delivery::MboxDelivery;
 use file::{Appender, Tail};
@@ -163,8 +164,7 @@ impl MailboxSink for Mailbox {
             result = result.and(finished);
         }
         result?;
-        tree::sync_directory(&self.directory.path)?;
-        tree::sync_directory(self.tree.root())
+        self.tree.sync([&*self.directory.path])
     }
 }
 
@@ -192,7 +192,7 @@ impl Mailbox {
             label,
             path,
             existing,
-            line_ending: if *origin == Kind::Mbox && is_crlf(&folder.traits) { b"\r\n" } else { b"\n" },
+            line_ending: line_ending(folder, origin),
             zone: Once::default(),
             absence: Once::default(),
             state: Mutex::default(),
@@ -262,13 +262,14 @@ impl Idle {
     }
 }
 
-/// Whether a folder's traits say that its messages are quoted the way that can be undone.
-pub(super) fn is_mboxrd(traits: &[u8]) -> bool {
-    traits.starts_with(b"mboxrd")
-}
-
-fn is_crlf(traits: &[u8]) -> bool {
-    traits.ends_with(b"crlf")
+/// How the file's lines end. LF for a folder that came from elsewhere.
+fn line_ending(folder: &Folder, origin: &Kind) -> &'static [u8] {
+    let traits = Traits::parse(&folder.traits).filter(|_| *origin == Kind::Mbox).unwrap_or_default();
+    match traits.line_ending {
+        LineEnding::CrLf => b"\r\n",
+        LineEnding::Cr => b"\r",
+        _ => b"\n",
+    }
 }
 
 /// The file for a folder that came from elsewhere. Names are joined by `%2F`; what would be ambiguous gets a made name.
