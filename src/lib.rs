@@ -7,6 +7,9 @@ pub mod compare;
 pub mod digest;
 mod engine;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 pub mod ledger;
 pub mod message;
