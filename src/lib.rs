@@ -7,6 +7,9 @@ pub mod compare;
 pub mod digest;
 mod engine;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 pub mod ledger;
 pub mod message;
@@ -15,6 +18,7 @@ pub mod mime;
 #[cfg_attr(docsrs, doc(cfg(feature = "organisation")))]
 pub mod organisation;
 mod pack;
+pub mod reading;
 pub mod recipe;
 pub mod repository;
 pub mod resources;

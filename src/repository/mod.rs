@@ -5,6 +5,8 @@
 mod checkpoint;
 mod columns;
 mod commit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod journal;
 mod kinds;
 mod run;

@@ -70,7 +70,7 @@ fn encode(rows: &[Row]) -> Vec<u8> {
     out
 }
 
-fn decode(octets: &[u8]) -> Result<Vec<Row>> {
+pub(super) fn decode(octets: &[u8]) -> Result<Vec<Row>> {
     let mut decoder = Decoder::new(octets);
     for _ in 0..decoder.count(16)? {
         decoder.take(16)?;

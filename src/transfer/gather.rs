@@ -1,9 +1,9 @@
 //! Gathering what belongs to one mailbox into commits.
 
+use super::append::Ticket;
 use super::known::KnownMessage;
 use super::lane::Read;
 use super::{BatchPermit, Outcome, Settled};
-use crate::digest::Digest;
 use crate::ledger::Changes;
 use crate::message::{Envelope, Evidence, Folder, Identity, MailboxName};
 use crate::pack::PackId;
@@ -65,6 +65,8 @@ pub(super) struct Builder {
     pub(super) quarantined: Vec<Reason>,
     pub(super) changes: Changes,
     pub(super) outcomes: Vec<Outcome>,
+    /// Who waits for messages of this commit, and what they will be told.
+    pub(super) tickets: Vec<(Ticket, Settled)>,
 }
 
 /// Recipes to be compressed.
@@ -164,6 +166,9 @@ impl Gatherer {
                 (None, None) => Settled::Unchanged { messages: 1 },
                 (Some(_), None) => Settled::Stored { digest: message.digest, length: message.length },
             };
+            if let Some(ticket) = message.ticket.take() {
+                self.open.tickets.push((ticket, settled.clone()));
+            }
             if with_outcomes {
                 self.open.outcomes.push(Outcome {
                     mailbox: Arc::clone(&self.mailbox),

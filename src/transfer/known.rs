@@ -195,6 +195,13 @@ impl KnownMailbox {
         Verdict::Read(self.item(message, Some(known)))
     }
 
+    /// Whether there is a message of this name in this folder, in full.
+    pub(super) fn has(&self, folder: &[u8], name: &[u8]) -> bool {
+        let Some(folder) = self.folders.get(folder) else { return false };
+        let mut candidates = self.named[self.candidates(name)].iter();
+        candidates.any(|named| named.folder == folder.number && named.quarantine.is_none())
+    }
+
     /// At the end: what is to be done about messages that may have been moved.
     pub(super) fn judge_deferred(&mut self, mut each: impl FnMut(&Envelope, Verdict)) {
         for (message, at) in std::mem::take(&mut self.deferred) {
@@ -232,7 +239,7 @@ impl KnownMailbox {
 
     fn item(&mut self, message: Message, known: Option<KnownMessage>) -> Item {
         let position = self.next_position(&message.envelope.folder);
-        Item { message, position, known }
+        Item { message, position, known, ticket: None }
     }
 
     /// The position of the next new message of a folder: behind everything known, or between two known messages of a container.
