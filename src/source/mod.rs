@@ -287,6 +287,7 @@ pub struct Unreadable {
 
 /// Why a message is in quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Reason {
     /// The source failed while it was read (an I/O error).
@@ -301,8 +302,21 @@ pub enum Reason {
     Short,
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadFailed => "read failed",
+            Self::Denied => "denied",
+            Self::Vanished => "vanished",
+            Self::Changed => "changed",
+            Self::Short => "short",
+        })
+    }
+}
+
 /// Why something in a source's tree is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Exclusion {
     /// Not delivered yet: in Maildir's `tmp`.
@@ -315,6 +329,18 @@ pub enum Exclusion {
     NotMail,
     /// Longer than what is carried along.
     TooLong,
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Temporary => "temporary",
+            Self::Foreign => "foreign",
+            Self::NotAFile => "not a file",
+            Self::NotMail => "not mail",
+            Self::TooLong => "too long",
+        })
+    }
 }
 
 /// The kinds of source and sink that mailrail knows, or another's own.
