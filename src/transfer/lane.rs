@@ -2,7 +2,7 @@
 
 use super::BatchPermit;
 use super::dedup::{Dedup, Found};
-use super::known::KnownMessage;
+use super::known::{Differs, KnownMessage};
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
@@ -226,6 +226,7 @@ impl Lane {
             match current.reader.finish(current.length) {
                 Ok(Finished::Moved { flags, place }) => {
                     (current.item.envelope.flags, current.item.envelope.place) = (flags, place);
+                    current.item.known.iter_mut().for_each(|known| known.differs = Differs::InState);
                 }
                 Ok(Finished::AsEnumerated) => {}
                 Err(error) => unreadable = Some(error),
