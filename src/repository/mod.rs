@@ -13,10 +13,9 @@ mod run;
 mod segment;
 
 pub(crate) use checkpoint::Checkpoint;
-pub(crate) use columns::{Columns, MessageRow, RecipeRange};
+pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
-    CommitReader, CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs,
-    encode as encode_commit,
+    CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
 pub(crate) use run::{RunRecord, RunWriter};
@@ -227,10 +226,6 @@ impl Repository {
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.0.clock.now().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
-        &self.0.clock
     }
 
     pub(crate) fn salt(&self) -> Result<[u8; SALT]> {
