@@ -176,10 +176,10 @@ impl Repository {
         let mut journals: Vec<JournalName> = Vec::new();
         let mut listing = self.store().list("mailboxes/");
         while let Some(object) = listing.try_next().await? {
-            if let Some((name, _)) = JournalName::of_commit(&object.key) {
-                if journals.last() != Some(&name) {
-                    journals.push(name);
-                }
+            if let Some((name, _)) = JournalName::of_commit(&object.key)
+                && journals.last() != Some(&name)
+            {
+                journals.push(name);
             }
         }
         journals.sort_unstable();

@@ -817,12 +817,11 @@ impl Transfer {
                 gatherer.forget_evidence();
             }
         }
-        if self.intake.take().is_some() {
-            if let Some(mailbox) = self.enumerating.take() {
-                if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
-                    gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
-                }
-            }
+        if self.intake.take().is_some()
+            && let Some(mailbox) = self.enumerating.take()
+            && let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox)
+        {
+            gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
         }
     }
 
