@@ -12,7 +12,7 @@ mod kinds;
 mod run;
 mod segment;
 
-pub(crate) use checkpoint::Checkpoint;
+pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
