@@ -18,6 +18,7 @@ pub mod mime;
 #[cfg_attr(docsrs, doc(cfg(feature = "organisation")))]
 pub mod organisation;
 mod pack;
+pub mod reading;
 pub mod recipe;
 pub mod repository;
 pub mod resources;

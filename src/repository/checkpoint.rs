@@ -106,10 +106,11 @@ impl Draft {
         let mut theirs: HashSet<Bytes> = HashSet::new();
         journal
             .living(repository, |row| {
-                if row.ordinal >= since && row.quarantine.is_none() {
-                    if let Some(source) = journal.sources.get(row.source as usize) {
-                        theirs.insert(placement(source.id, &row));
-                    }
+                if row.ordinal >= since
+                    && row.quarantine.is_none()
+                    && let Some(source) = journal.sources.get(row.source as usize)
+                {
+                    theirs.insert(placement(source.id, &row));
                 }
                 Ok(())
             })

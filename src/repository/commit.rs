@@ -167,10 +167,6 @@ impl BlobTable {
             self.rows.len() as u32 - 1
         })
     }
-
-    pub(crate) fn rows(&self) -> &[Row] {
-        &self.rows
-    }
 }
 
 /// Where a commit goes in its journal.

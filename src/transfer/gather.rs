@@ -1,9 +1,9 @@
 //! Gathering what belongs to one mailbox into commits.
 
-use super::known::KnownMessage;
+use super::append::Ticket;
+use super::known::{Differs, KnownMessage};
 use super::lane::Read;
 use super::{BatchPermit, Outcome, Settled};
-use crate::digest::Digest;
 use crate::ledger::Changes;
 use crate::message::{Envelope, Evidence, Folder, Identity, MailboxName};
 use crate::pack::PackId;
@@ -65,6 +65,8 @@ pub(super) struct Builder {
     pub(super) quarantined: Vec<Reason>,
     pub(super) changes: Changes,
     pub(super) outcomes: Vec<Outcome>,
+    /// Who waits for messages of this commit, and what they will be told.
+    pub(super) tickets: Vec<(Ticket, Settled)>,
 }
 
 /// Recipes to be compressed.
@@ -164,6 +166,9 @@ impl Gatherer {
                 (None, None) => Settled::Unchanged { messages: 1 },
                 (Some(_), None) => Settled::Stored { digest: message.digest, length: message.length },
             };
+            if let Some(ticket) = message.ticket.take() {
+                self.open.tickets.push((ticket, settled.clone()));
+            }
             if with_outcomes {
                 self.open.outcomes.push(Outcome {
                     mailbox: Arc::clone(&self.mailbox),
@@ -194,13 +199,20 @@ impl Gatherer {
         blocks
     }
 
-    /// A message that was read again and is what the journal has: only its evidence is new.
+    /// A message that was read again and has the octets that the journal has.
     fn known_again(&mut self, message: Read, reason: Option<Reason>) {
-        if reason.is_none() {
-            self.open.unchanged += 1;
-            if let Some(known) = message.known.as_ref().filter(|known| KnownMessage::is_stored(known)) {
-                self.push_update(known.ordinal, 0, message.envelope);
+        if reason.is_some() {
+            return;
+        }
+        self.open.unchanged += 1;
+        match message.known.filter(KnownMessage::is_stored) {
+            Some(KnownMessage { ordinal, differs: Differs::InState, .. }) => {
+                self.update(ordinal, 0, message.envelope, false);
             }
+            Some(KnownMessage { ordinal, differs: Differs::InEvidence, .. }) => {
+                self.push_update(ordinal, 0, message.envelope);
+            }
+            Some(KnownMessage { differs: Differs::No, .. }) | None => {}
         }
     }
 

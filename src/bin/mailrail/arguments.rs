@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Push(Push),
     /// Restores mail from a repository, each message verified.
     Restore(Restore),
+    /// Reads a source anew and tells in what it and a repository differ.
+    Compare(Compare),
+    /// Checks that a repository is what was written.
+    Check(Check),
     /// Makes a small synthetic organisation, pushes, checks, restores and compares it, and tells what was saved.
     Demo(Demo),
 }
@@ -96,6 +100,26 @@ pub(crate) struct Restore {
     /// Restore what was there at this time: RFC 3339 (2026-11-22T10:00:00Z), or @SECONDS[.FRACTION] since 1970.
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(crate) at: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// Where the mail is: maildir:DIR, mbox:PATH or eml:DIR.
+    #[arg(value_parser = a_place())]
+    pub(crate) source: Place,
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Read every pack, verify every blob, and rebuild every message.
+    #[arg(long)]
+    pub(crate) read_data: bool,
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "a command lives in real time; the library alone must be able to run without it")]
 
 mod arguments;
+mod check;
+mod compare;
 mod demo;
 mod failure;
 mod interrupt;
@@ -58,6 +60,8 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
         match command {
             Command::Push(arguments) => push::run(common, arguments).await,
             Command::Restore(arguments) => restore::run(common, arguments).await,
+            Command::Compare(arguments) => compare::run(common, arguments).await,
+            Command::Check(arguments) => check::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });

@@ -133,6 +133,12 @@ pub(crate) fn rate(octets: u64, elapsed: Duration) -> String {
     format!("{}/s", size((octets as f64 / seconds) as u64))
 }
 
+/// What has these names (empty ones left out), and what there is to say of it.
+pub(crate) fn named(names: [&str; 3], what: impl fmt::Display) -> String {
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    format!("{}: {what}", names.join("/"))
+}
+
 /// Text whose control characters, which could play tricks on a terminal, are shown as escapes.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

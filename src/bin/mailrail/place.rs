@@ -1,5 +1,6 @@
 //! Where mail is: `maildir:DIR`, `mbox:PATH`, `eml:DIR`; and where repositories are.
 
+use mailrail::compare::Compare;
 use mailrail::restore::Restore;
 use mailrail::source::{self, Source};
 use mailrail::{Engine, sink};
@@ -49,6 +50,15 @@ impl Place {
             Format::Maildir => Arc::new(source::Maildir::open(&self.path)?),
             Format::Mbox => Arc::new(source::Mbox::open(&self.path)?),
             Format::Eml => Arc::new(source::Eml::open(&self.path)?),
+        })
+    }
+
+    /// A comparison of the source there with the repository.
+    pub(crate) fn compare(&self, engine: &Engine) -> mailrail::Result<Compare> {
+        Ok(match self.format {
+            Format::Maildir => engine.compare(source::Maildir::open(&self.path)?),
+            Format::Mbox => engine.compare(source::Mbox::open(&self.path)?),
+            Format::Eml => engine.compare(source::Eml::open(&self.path)?),
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::Status;
 use crate::arguments::{Common, Push};
 use crate::failure::Failure;
-use crate::output::{Account, object, print_json};
+use crate::output::{Account, named, object, print_json};
 use crate::place::is_inside;
 use crate::progress::Progress;
 use crate::{interrupt, repository};
@@ -125,10 +125,7 @@ fn add(account: &mut Account, report: &Report, quarantined: &Quarantined, elapse
     account.count("objects written", ledger.objects);
     account.time(elapsed, bytes.read);
     reasons(account, "In quarantine", messages.reasons.iter());
-    let lines = quarantined.iter().map(|(mailbox, folder, message, reason)| {
-        let names = [mailbox, folder, message].map(String::as_str).into_iter().filter(|name| !name.is_empty());
-        format!("{}: {reason}", names.collect::<Vec<_>>().join("/"))
-    });
+    let lines = quarantined.iter().map(|(mailbox, folder, message, reason)| named([mailbox, folder, message], reason));
     account.list("Messages in quarantine (the next push tries them again)", lines, messages.quarantined);
     reasons(account, "Excluded, for they are no messages", messages.exclusions.iter());
     let lines = ledger.incomplete.iter().map(|incomplete| format!("{}: {}", incomplete.name, incomplete.reason));

@@ -3,7 +3,7 @@
 use crate::Status;
 use crate::arguments::{Common, Restore};
 use crate::failure::Failure;
-use crate::output::{Account, object, print_json};
+use crate::output::{Account, named, object, print_json};
 use crate::place::is_inside;
 use crate::progress::Progress;
 use crate::repository;
@@ -63,11 +63,10 @@ fn add(account: &mut Account, report: &RestoreReport, elapsed: Duration) {
     account.octets("of messages", report.bytes);
     account.octets("read from packs", report.bytes_read);
     account.time(elapsed, report.bytes);
-    let failures = report.failures.iter().map(|failure| {
-        let names = [&failure.mailbox, &failure.folder, &failure.message].map(String::as_str).into_iter();
-        let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
-        format!("{}: {}", names.join("/"), failure.reason)
-    });
+    let failures = report
+        .failures
+        .iter()
+        .map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason));
     account.list("Failed", failures, report.failed);
     let notes = report.renamed + report.unholdable + report.transformed;
     account.list("What could not be put back as it was", report.notes.iter().cloned(), notes);
