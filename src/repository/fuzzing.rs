@@ -1,10 +1,12 @@
 //! What fuzz targets need of the repository's insides.
 
+use super::columns::Columns;
 use super::columns::RowReader;
+use super::commit::{CommitReader, Section};
 use super::commit::{FRONT, decode_commits, decode_folders, decode_gone, front_length};
 use super::{
-    CONFIG_CHECK, Columns, CommitReader, CommitRef, CompressedBlock, Config, Draft, FolderRecord, MessageRow, Place,
-    RecipeRange, Repository, RunRecord, Section, decode_blobs, encode_commit, segment,
+    CONFIG_CHECK, CommitRef, CompressedBlock, Config, Draft, FolderRecord, MessageRow, Place, RecipeRange, Repository,
+    RunRecord, decode_blobs, encode_commit, segment,
 };
 use crate::digest::{Digest, Domain};
 use crate::error::Result;

@@ -11,6 +11,8 @@ mod journal;
 mod kinds;
 mod run;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
