@@ -437,7 +437,8 @@ impl Transfer {
                 }
             }
         }
-        let nothing_comes = self.intake.is_none() && self.enumerating.is_none() && !self.is_taking;
+        let is_over = !self.is_taking || self.phase == Phase::Stopping;
+        let nothing_comes = self.intake.is_none() && self.enumerating.is_none() && is_over;
         if nothing_comes && self.work.is_empty() && self.lanes.running == 0 && self.lanes.parked.is_empty() {
             self.seal_idle_packs();
         }
