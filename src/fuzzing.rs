@@ -82,7 +82,7 @@ fn forged(secrets: &Secrets, octets: &[u8]) -> Vec<u8> {
     let mut pack = ObjectKind::Pack.magic().to_vec();
     pack.extend_from_slice(&[6; SALT]);
     pack.extend_from_slice(&(frame.len() as u32 + 16).to_le_bytes());
-    let mut append = |number, payload: &[u8], pack: &mut Vec<u8>| {
+    let append = |number, payload: &[u8], pack: &mut Vec<u8>| {
         let from = pack.len();
         pack.extend_from_slice(payload);
         seal.seal(number, pack, from).expect("a sealed frame");

@@ -28,6 +28,7 @@ const ROOMS: &[&str] = &[
     "repository",
     "transfer",
     "restore",
+    "reading",
     "check",
     "compare",
     "engine",

@@ -14,13 +14,13 @@ macro_rules! fuzz_target {
 }
 pub(crate) use fuzz_target;
 
-#[allow(unused_attributes, reason = "it is a program of its own, elsewhere")]
+#[allow(unused_attributes, unused_imports, reason = "it is a program of its own, elsewhere")]
 #[path = "../fuzz/fuzz_targets/base64_shape.rs"]
 mod base64_shape;
-#[allow(unused_attributes, reason = "it is a program of its own, elsewhere")]
+#[allow(unused_attributes, unused_imports, reason = "it is a program of its own, elsewhere")]
 #[path = "../fuzz/fuzz_targets/framer.rs"]
 mod framer;
-#[allow(unused_attributes, reason = "it is a program of its own, elsewhere")]
+#[allow(unused_attributes, unused_imports, reason = "it is a program of its own, elsewhere")]
 #[path = "../fuzz/fuzz_targets/recipe.rs"]
 mod recipe;
 

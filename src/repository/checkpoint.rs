@@ -51,7 +51,15 @@ impl Checkpoint {
             })
             .await?;
         let mut gone: Vec<u64> = journal.gone().iter().copied().filter(|ordinal| !is_carried(*ordinal)).collect();
+        // Of a commit that the last checkpoint carried and this one does not, what is gone was told only by its absence.
+        for (before, now) in journal.commits.iter().zip(&commits).filter(|(before, now)| before.inlined && !now.inlined)
+        {
+            debug_assert_eq!(before.sequence, now.sequence);
+            let ordinals = now.first_ordinal..now.first_ordinal + u64::from(now.rows);
+            gone.extend(ordinals.filter(|ordinal| !rows.contains_key(ordinal)));
+        }
         gone.sort_unstable();
+        gone.dedup();
         let folders = journal.folders.clone();
         Ok(Self { commits, sources: journal.sources.clone(), folders, rows, gone })
     }
@@ -98,10 +106,11 @@ impl Draft {
         let mut theirs: HashSet<Bytes> = HashSet::new();
         journal
             .living(repository, |row| {
-                if row.ordinal >= since && row.quarantine.is_none() {
-                    if let Some(source) = journal.sources.get(row.source as usize) {
-                        theirs.insert(placement(source.id, &row));
-                    }
+                if row.ordinal >= since
+                    && row.quarantine.is_none()
+                    && let Some(source) = journal.sources.get(row.source as usize)
+                {
+                    theirs.insert(placement(source.id, &row));
                 }
                 Ok(())
             })

@@ -1,10 +1,12 @@
 //! What fuzz targets need of the repository's insides.
 
+use super::columns::Columns;
 use super::columns::RowReader;
+use super::commit::{CommitReader, Section};
 use super::commit::{FRONT, decode_commits, decode_folders, decode_gone, front_length};
 use super::{
-    CONFIG_CHECK, Columns, CommitReader, CommitRef, CompressedBlock, Config, Draft, FolderRecord, MessageRow, Place,
-    RecipeRange, Repository, RunRecord, Section, decode_blobs, encode_commit, segment,
+    CONFIG_CHECK, CommitRef, CompressedBlock, Config, Draft, FolderRecord, MessageRow, Place, RecipeRange, Repository,
+    RunRecord, decode_blobs, encode_commit, segment,
 };
 use crate::digest::{Digest, Domain};
 use crate::error::Result;
@@ -15,7 +17,7 @@ use crate::pack::{Location, PackId, Packer, Row};
 use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
 use crate::source::{Kind, Reason, SourceId};
 use crate::store::MemoryStore;
-use crate::wire::{Decoder, Encode};
+use crate::wire::Decoder;
 use bytes::Bytes;
 use futures::FutureExt;
 use std::sync::{Arc, OnceLock};
@@ -162,7 +164,7 @@ fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>) {
         Packer::new(1).and_then(|mut packer| packer.compress(&raw, &mut octets)).expect("a block");
         draft.recipes.push(CompressedBlock { octets, raw: raw.len() as u32 });
     }
-    if choices.octet() % 4 == 0 {
+    if choices.octet().is_multiple_of(4) {
         let digest = Digest::new([choices.octet(); 32]);
         draft.commits = vec![CommitRef { sequence: 0, digest, time: 1, first_ordinal: 0, rows: 7, inlined: true }];
     }
@@ -205,7 +207,7 @@ fn folder(choices: &mut Choices<'_>, source: u32) -> FolderRecord {
         modified: choices.date(false),
     };
     folder.companions = (0..choices.octet() % 2).map(|_| companion(choices)).collect();
-    FolderRecord { folder, source, gone: choices.octet() % 2 == 0 }
+    FolderRecord { folder, source, gone: choices.octet().is_multiple_of(2) }
 }
 
 fn blob(choices: &mut Choices<'_>) -> Row {

@@ -118,10 +118,10 @@ impl Planner {
             return Ok(Some(held));
         }
         loop {
-            if let Some(open) = &mut self.open {
-                if let Some(entry) = open.rows.pop_front() {
-                    return open.plan(&self.repository, entry).await.map(Some);
-                }
+            if let Some(open) = &mut self.open
+                && let Some(entry) = open.rows.pop_front()
+            {
+                return open.plan(&self.repository, entry).await.map(Some);
             }
             self.open = None;
             let Some((commit, rows)) = self.todo.pop_front() else { return Ok(None) };

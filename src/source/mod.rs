@@ -74,7 +74,8 @@ pub trait Known: Send {
     /// Whether, in the container `envelope.folder`, a known message after the one matched last has this digest and the same container
     /// octets (`envelope.before`, `envelope.after`); if so it is taken as matched, and the source sends [`Entry::Matched`] for it.
     ///
-    /// For containers that changed and are read again: the source asks for every message of the container, in order.
+    /// For containers that changed and are read again: the source asks for every message of the container, in order, and in the same order
+    /// sends [`Entry::Matched`] or the message.
     fn matches(&mut self, envelope: &Envelope, digest: &Digest) -> bool;
 }
 

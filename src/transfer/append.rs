@@ -23,7 +23,7 @@ pub struct Appender {
 
 /// What an appender asks of its transfer.
 pub(super) enum Request {
-    Append(Appended),
+    Append(Box<Appended>),
     Has { folder: Bytes, name: Bytes, answer: oneshot::Sender<bool> },
 }
 
@@ -62,7 +62,7 @@ impl Appender {
     pub async fn append(&self, envelope: Envelope, body: impl Into<Body>) -> Result<Settled> {
         let (ticket, settled) = oneshot::channel();
         let message = Message { envelope, body: body.into() };
-        self.ask(Request::Append(Appended { message, ticket })).await?;
+        self.ask(Request::Append(Box::new(Appended { message, ticket }))).await?;
         settled.await.map_err(|_| ended())
     }
 
@@ -105,7 +105,7 @@ impl Inbox {
             };
             match request {
                 None => return Next::End,
-                Some(Request::Append(appended)) => return Next::Appended(Box::new(appended)),
+                Some(Request::Append(appended)) => return Next::Appended(appended),
                 Some(Request::Has { folder, name, answer }) => {
                     // Whoever asked may have gone.
                     let _ = answer.send(known.has(&folder, &name));

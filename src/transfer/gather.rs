@@ -1,7 +1,7 @@
 //! Gathering what belongs to one mailbox into commits.
 
 use super::append::Ticket;
-use super::known::KnownMessage;
+use super::known::{Differs, KnownMessage};
 use super::lane::Read;
 use super::{BatchPermit, Outcome, Settled};
 use crate::ledger::Changes;
@@ -199,13 +199,20 @@ impl Gatherer {
         blocks
     }
 
-    /// A message that was read again and is what the journal has: only its evidence is new.
+    /// A message that was read again and has the octets that the journal has.
     fn known_again(&mut self, message: Read, reason: Option<Reason>) {
-        if reason.is_none() {
-            self.open.unchanged += 1;
-            if let Some(known) = message.known.as_ref().filter(|known| KnownMessage::is_stored(known)) {
-                self.push_update(known.ordinal, 0, message.envelope);
+        if reason.is_some() {
+            return;
+        }
+        self.open.unchanged += 1;
+        match message.known.filter(KnownMessage::is_stored) {
+            Some(KnownMessage { ordinal, differs: Differs::InState, .. }) => {
+                self.update(ordinal, 0, message.envelope, false);
             }
+            Some(KnownMessage { ordinal, differs: Differs::InEvidence, .. }) => {
+                self.push_update(ordinal, 0, message.envelope);
+            }
+            Some(KnownMessage { differs: Differs::No, .. }) | None => {}
         }
     }
 

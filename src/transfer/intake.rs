@@ -304,7 +304,7 @@ impl Found {
                 self.updates.push(Update { ordinal, position, envelope, moved });
                 self.unchanged.push((folder, identity, 1));
             }
-            Verdict::Read(item) => self.items.push(item),
+            Verdict::Read(item) => self.items.push(*item),
             Verdict::Later => {}
         }
     }

@@ -6,7 +6,7 @@ use crate::message::{Envelope, Evidence, Folder, Identity};
 use crate::repository::MessageRow;
 use crate::source::{Known, KnownContainer, Message, Reason, SourceId};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// Positions of messages that follow one another differ by this much, so that others fit between when a container is rewritten.
 const STRIDE: u64 = 1 << 20;
@@ -20,6 +20,19 @@ pub(super) struct KnownMessage {
     pub(super) ordinal: u64,
     digest: [u8; 12],
     quarantine: Option<Reason>,
+    /// What the source says of it beside its octets is not what the journal has.
+    pub(super) differs: Differs,
+}
+
+/// How what the source says of a known message differs from what the journal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Differs {
+    /// Not at all.
+    No,
+    /// In its evidence only.
+    InEvidence,
+    /// In flags, keywords, date or place.
+    InState,
 }
 
 impl KnownMessage {
@@ -74,6 +87,8 @@ struct KnownFolder {
     /// The position given last, and the highest known one.
     position: u64,
     position_max: u64,
+    /// The positions of messages that were asked for and not matched, and have not come yet.
+    reserved: VecDeque<u64>,
 }
 
 /// A message that has no name.
@@ -93,9 +108,33 @@ pub(super) enum Verdict {
     /// Its octets are what the journal has; its envelope is not.
     Changed { ordinal: u64, position: u64, moved: bool },
     /// It must be read.
-    Read(Item),
+    Read(Box<Item>),
     /// It may have been moved; the end of the enumeration will tell.
     Later,
+}
+
+impl KnownFolder {
+    /// The position of the next new message: behind everything known, or between two known messages of a container.
+    fn next_position(&mut self) -> u64 {
+        let step = if self.position < self.position_max { 1 } else { STRIDE };
+        self.position += step;
+        self.position
+    }
+
+    /// The known message behind the one matched last that has this check.
+    fn find(&mut self, check: &[u8; 12]) -> Option<usize> {
+        if self.by_check.len() != self.content.len() {
+            self.by_check = (0..self.content.len() as u32).collect();
+            let content = &self.content;
+            self.by_check.sort_unstable_by_key(|at| (content[*at as usize].check, *at));
+        }
+        let sought = (*check, self.cursor as u32);
+        let found = self.by_check.partition_point(|at| (self.content[*at as usize].check, *at) < sought);
+        let at = self.by_check.get(found).map(|at| *at as usize)?;
+        let candidate = &self.content[at];
+        let is_it = candidate.check == *check && !candidate.quarantined && candidate.position > self.position;
+        is_it.then_some(at)
+    }
 }
 
 impl KnownMailbox {
@@ -161,7 +200,7 @@ impl KnownMailbox {
     /// What is to be done about a message.
     pub(super) fn judge(&mut self, message: Message) -> Verdict {
         let Identity::Named(name) = &message.envelope.identity else {
-            return Verdict::Read(self.item(message, None));
+            return Verdict::Read(Box::new(self.item(message, None)));
         };
         let number = self.folder(&message.envelope.folder).number;
         let candidates = self.candidates(name);
@@ -178,7 +217,7 @@ impl KnownMailbox {
                     self.deferred.push((message, at));
                     Verdict::Later
                 }
-                _ => Verdict::Read(self.item(message, None)),
+                _ => Verdict::Read(Box::new(self.item(message, None))),
             };
         };
         self.named[at].seen = true;
@@ -191,8 +230,14 @@ impl KnownMailbox {
             }
             return Verdict::Changed { ordinal: named.ordinal, position: 0, moved: false };
         }
-        let known = KnownMessage { ordinal: named.ordinal, digest: named.digest, quarantine: named.quarantine };
-        Verdict::Read(self.item(message, Some(known)))
+        let differs = match (named.check == check, named.state == state) {
+            (_, false) => Differs::InState,
+            (false, true) => Differs::InEvidence,
+            (true, true) => Differs::No,
+        };
+        let known =
+            KnownMessage { ordinal: named.ordinal, digest: named.digest, quarantine: named.quarantine, differs };
+        Verdict::Read(Box::new(self.item(message, Some(known))))
     }
 
     /// Whether there is a message of this name in this folder, in full.
@@ -208,7 +253,7 @@ impl KnownMailbox {
             let envelope = message.envelope.clone();
             if self.named[at].seen {
                 let item = self.item(message, None);
-                each(&envelope, Verdict::Read(item));
+                each(&envelope, Verdict::Read(Box::new(item)));
             } else {
                 self.named[at].seen = true;
                 let (ordinal, position) = (self.named[at].ordinal, self.next_position(&envelope.folder));
@@ -238,16 +283,13 @@ impl KnownMailbox {
     }
 
     fn item(&mut self, message: Message, known: Option<KnownMessage>) -> Item {
-        let position = self.next_position(&message.envelope.folder);
+        let reserved = self.folder(&message.envelope.folder).reserved.pop_front();
+        let position = reserved.unwrap_or_else(|| self.next_position(&message.envelope.folder));
         Item { message, position, known, ticket: None }
     }
 
-    /// The position of the next new message of a folder: behind everything known, or between two known messages of a container.
     fn next_position(&mut self, folder: &Bytes) -> u64 {
-        let folder = self.folder(folder);
-        let step = if folder.position < folder.position_max { 1 } else { STRIDE };
-        folder.position += step;
-        folder.position
+        self.folder(folder).next_position()
     }
 
     fn folder(&mut self, raw: &Bytes) -> &mut KnownFolder {
@@ -322,21 +364,14 @@ impl Known for KnownMailbox {
     fn matches(&mut self, envelope: &Envelope, digest: &Digest) -> bool {
         let check = self.content_check(envelope, digest);
         let Some(folder) = self.folders.get_mut(&envelope.folder) else { return false };
-        if folder.by_check.len() != folder.content.len() {
-            folder.by_check = (0..folder.content.len() as u32).collect();
-            let content = &folder.content;
-            folder.by_check.sort_unstable_by_key(|at| (content[*at as usize].check, *at));
-        }
-        let content = &folder.content;
-        let sought = (check, folder.cursor as u32);
-        let found = folder.by_check.partition_point(|at| (content[*at as usize].check, *at) < sought);
-        let Some(at) = folder.by_check.get(found).map(|at| *at as usize) else { return false };
-        let candidate = &mut folder.content[at];
-        if candidate.check != check || candidate.quarantined || candidate.position <= folder.position {
+        let Some(at) = folder.find(&check) else {
+            // It comes in a batch with others, which may be matched before it is looked at: its place in the order is told here.
+            let position = folder.next_position();
+            folder.reserved.push_back(position);
             return false;
-        }
-        candidate.seen = true;
-        folder.position = candidate.position;
+        };
+        folder.content[at].seen = true;
+        folder.position = folder.content[at].position;
         folder.cursor = at + 1;
         true
     }

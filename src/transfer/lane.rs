@@ -3,7 +3,7 @@
 use super::BatchPermit;
 use super::append::Ticket;
 use super::dedup::{Dedup, Found};
-use super::known::KnownMessage;
+use super::known::{Differs, KnownMessage};
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
@@ -121,7 +121,7 @@ impl Lane {
             pack_permit: Some(pack_permit),
             batch_permit: None,
             pack: None,
-            dissector: Dissector::new(settings.cuts.clone(), settings.limits.clone()),
+            dissector: Dissector::new(settings.cuts, settings.limits.clone()),
             hasher: domain.hasher(),
             packer: Packer::new(settings.compression_level)?,
             buffer: vec![0; CHUNK],
@@ -231,6 +231,7 @@ impl Lane {
             match current.reader.finish(current.length) {
                 Ok(Finished::Moved { flags, place }) => {
                     (current.item.envelope.flags, current.item.envelope.place) = (flags, place);
+                    current.item.known.iter_mut().for_each(|known| known.differs = Differs::InState);
                 }
                 Ok(Finished::AsEnumerated) => {}
                 Err(error) => unreadable = Some(error),

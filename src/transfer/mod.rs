@@ -14,7 +14,7 @@ mod lane;
 
 use crate::budget::{Budget, Permit};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::index::{Index, RamIndex};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::{Identity, MailboxName};
@@ -38,7 +38,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use gather::{Gatherer, RecipeBlock};
 use intake::{BATCH, Enumeration, Found, Intake, Opened, Receiving, Taken};
 use lane::{Item, Lane, LaneContext, Output, PACK_SLACK, Step};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -158,9 +158,9 @@ enum Phase {
 /// The lanes, by what they do.
 #[derive(Default)]
 struct Lanes {
-    idle: Vec<Box<Lane>>,
+    idle: VecDeque<Box<Lane>>,
     /// Have a pack finished and no memory for the next.
-    parked: Vec<Box<Lane>>,
+    parked: VecDeque<Box<Lane>>,
     running: usize,
     /// The mailboxes of the batches that parked lanes are in the midst of.
     parked_for: Vec<usize>,
@@ -426,7 +426,7 @@ impl Transfer {
     fn schedule_lanes(&mut self) {
         self.take_more_lanes();
         while let Some(work) = self.work.pop_front() {
-            match self.lanes.idle.pop() {
+            match self.lanes.idle.pop_back() {
                 Some(mut lane) => {
                     lane.give(work.items, work.permit);
                     self.run_lane(lane, work.mailbox);
@@ -463,7 +463,7 @@ impl Transfer {
 
     fn add_lane(&mut self, working_set: Permit, pack: Permit) {
         match Lane::new(working_set, pack, &self.shared.settings, &self.shared.context.domain) {
-            Ok(lane) => self.lanes.idle.push(Box::new(lane)),
+            Ok(lane) => self.lanes.idle.push_back(Box::new(lane)),
             Err(error) => self.fail(error),
         }
     }
@@ -493,7 +493,7 @@ impl Transfer {
 
     /// Finishes the packs of lanes that have nothing to do.
     fn seal_idle_packs(&mut self) {
-        let (open, empty): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lanes.idle)
+        let (open, empty): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.lanes.idle)
             .into_iter()
             .partition(|lane| lane.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty()));
         self.lanes.idle = empty;
@@ -718,7 +718,7 @@ impl Transfer {
         match step {
             Step::Again => self.run_lane(lane, mailbox),
             Step::PackFull => self.pack_finished(lane, pack, Some(mailbox)),
-            Step::Done => self.lanes.idle.push(lane),
+            Step::Done => self.lanes.idle.push_back(lane),
         }
     }
 
@@ -735,9 +735,9 @@ impl Transfer {
         }
         match (lane.pack_permit.is_some(), mailbox) {
             (true, Some(mailbox)) => self.run_lane(lane, mailbox),
-            (true, None) => self.lanes.idle.push(lane),
+            (true, None) => self.lanes.idle.push_back(lane),
             (false, mailbox) => {
-                self.lanes.parked.push(lane);
+                self.lanes.parked.push_back(lane);
                 self.lanes.parked_for.push(mailbox.unwrap_or(usize::MAX));
             }
         }
@@ -751,11 +751,11 @@ impl Transfer {
         let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
         self.packs.rows.extend(lasting);
         self.gatherers.values_mut().for_each(|(gatherer, _)| gatherer.durable(&pack));
-        if let (Some(mut lane), Some(mailbox)) = (self.lanes.parked.pop(), self.lanes.parked_for.pop()) {
+        if let (Some(mut lane), Some(mailbox)) = (self.lanes.parked.pop_back(), self.lanes.parked_for.pop()) {
             // A parked lane's own permit is one that travelled whole.
             lane.pack_permit = Some(permit);
             if mailbox == usize::MAX {
-                self.lanes.idle.push(lane);
+                self.lanes.idle.push_back(lane);
             } else {
                 self.run_lane(lane, mailbox);
             }
@@ -818,12 +818,11 @@ impl Transfer {
                 gatherer.forget_evidence();
             }
         }
-        if self.intake.take().is_some() {
-            if let Some(mailbox) = self.enumerating.take() {
-                if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
-                    gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
-                }
-            }
+        if self.intake.take().is_some()
+            && let Some(mailbox) = self.enumerating.take()
+            && let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox)
+        {
+            gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
         }
     }
 
