@@ -4,13 +4,18 @@ use crate::check::Check;
 use crate::compare::Compare;
 use crate::error::Result;
 use crate::index::Index;
+use crate::message::MailboxName;
+use crate::reading::{self, MailboxListing, Run, Statistics};
+use crate::recipe::Part;
 use crate::repository::Repository;
 use crate::resources::Resources;
 use crate::restore::Restore;
 use crate::settings::Settings;
 use crate::sink::Sink;
-use crate::source::Source;
-use crate::transfer::Transfer;
+use crate::source::{Kind, Source, SourceId};
+use crate::transfer::{Appender, Transfer};
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use std::sync::Arc;
 
 /// Moves mail into a repository and out of it. Cloning shares everything; engines over one [`Resources`] share its memory and workers.
@@ -49,10 +54,79 @@ impl Engine {
         Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), index, source)
     }
 
+    /// Opens a mailbox for appending. `source` tells this embedder's messages from those of other sources in the same mailbox.
+    ///
+    /// The transfer does the work: drive it, in a task of its own or beside the appends. It ends when the appender and its clones are dropped.
+    #[must_use]
+    pub fn append_to(&self, mailbox: MailboxName, source: SourceId) -> (Appender, Transfer) {
+        let index: Arc<dyn Index> = Arc::clone(self.resources.index()) as _;
+        let kind = Kind::Other("append".to_owned());
+        let (repository, resources) = (self.repository.clone(), self.resources.clone());
+        Transfer::appending(repository, resources, self.settings.clone(), index, mailbox, (source, kind))
+    }
+
     /// Restores what is in the repository into `sink`. Nothing happens until the restore is finished.
     #[must_use]
     pub fn restore(&self, sink: impl Sink) -> Restore {
         Restore::new(self.repository.clone(), self.resources.clone(), Arc::new(sink))
+    }
+
+    /// The folders and living messages of a mailbox, as of `at` (nanoseconds since 1970) or now. Memory: about 300 octets a message.
+    ///
+    /// # Cancel safety
+    /// Nothing is written; the same holds for all that only reads.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such mailbox; damage of its journal; what the store reports.
+    pub async fn messages(&self, mailbox: &MailboxName, at: Option<u64>) -> Result<MailboxListing> {
+        reading::list(&self.repository, mailbox, at).await
+    }
+
+    /// One message's octets, by its [ordinal](crate::reading::MessageInfo::ordinal). Verified as they come: the stream ends with an error if they are not the
+    /// ones that were stored, so nothing may be believed before its end.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub async fn read(&self, mailbox: &MailboxName, ordinal: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        reading::read(self.repository.clone(), self.resources.clone(), mailbox, ordinal).await
+    }
+
+    /// The parts of a message: media types, names, sizes. Reads no content.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub async fn parts(&self, mailbox: &MailboxName, ordinal: u64) -> Result<Vec<Part>> {
+        reading::parts(&self.repository, mailbox, ordinal).await
+    }
+
+    /// The content of one part, by its place in [`parts`](Self::parts); reads no other part's. Exact base64 comes decoded, everything else in
+    /// the part's transfer encoding, as [`Part::body`] tells.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub async fn read_part(
+        &self,
+        mailbox: &MailboxName,
+        ordinal: u64,
+        part: usize,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        reading::read_part(self.repository.clone(), self.resources.clone(), mailbox, ordinal, part).await
+    }
+
+    /// What the repository holds and takes.
+    ///
+    /// # Errors
+    /// Damage of a journal; what the store reports.
+    pub async fn statistics(&self) -> Result<Statistics> {
+        reading::statistics(&self.repository).await
+    }
+
+    /// The runs that recorded their end, oldest first.
+    ///
+    /// # Errors
+    /// Damage of a record; what the store reports.
+    pub async fn runs(&self) -> Result<Vec<Run>> {
+        reading::runs(&self.repository).await
     }
 
     /// Checks the repository. Nothing happens until the check is finished.

@@ -43,10 +43,8 @@ pub struct Messages {
     /// Messages that the run did not get to, or did not commit.
     pub pending: u64,
     /// The quarantined ones by reason.
-    #[cfg_attr(feature = "serde", serde(skip))]
     pub reasons: BTreeMap<Reason, u64>,
     /// The excluded ones by reason.
-    #[cfg_attr(feature = "serde", serde(skip))]
     pub exclusions: BTreeMap<Exclusion, u64>,
 }
 

@@ -31,6 +31,7 @@ impl fmt::Display for MailboxName {
 ///
 /// `raw` is the identity: two folders of a mailbox are the same exactly if their raw octets are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "implementors of Source build it")]
 pub struct FolderPath {
     /// The names from the mailbox's root downward, decoded for people and for other kinds of sink (RFC 3501 5.1.3 for Maildir++).
     pub names: Vec<String>,
@@ -139,6 +140,7 @@ pub enum Identity {
 ///
 /// Opaque to the engine, which only compares. Empty evidence proves nothing: the message is always read again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "it is octets and nothing else")]
 pub struct Evidence(pub Bytes);
 
 impl Evidence {

@@ -18,7 +18,7 @@ const TRAILER_MAGIC: &[u8; 8] = b"MRPACKED";
 const FRAME_LENGTH: usize = 4;
 
 /// The largest content of one blob, in octets. Packs written by others are held to it, so that a lying length reserves no more.
-pub const CONTENT_MAX: usize = 16 << 20;
+pub(crate) const CONTENT_MAX: usize = 16 << 20;
 /// The length of a piece unless it is set otherwise, and so of most large blobs, in octets.
 pub(crate) const PIECE_DEFAULT: u64 = 4 << 20;
 /// The most rows in one pack; bounds the memory of a footer.
@@ -26,18 +26,18 @@ pub(crate) const ROWS_MAX: usize = 1 << 16;
 
 /// A pack's name: the writer's token, then a number drawn at random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PackId([u8; 16]);
+pub(crate) struct PackId([u8; 16]);
 
 impl PackId {
     /// An id of these octets.
     #[must_use]
-    pub const fn new(octets: [u8; 16]) -> Self {
+    pub(crate) const fn new(octets: [u8; 16]) -> Self {
         Self(octets)
     }
 
     /// The octets.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 

@@ -1,8 +1,14 @@
 //! The journey of a mailbox: into a repository, and back.
 
+use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::executor::block_on;
+use futures::future::join;
+use mailrail::message::{Envelope, Identity, MailboxName};
 use mailrail::organisation::Organisation;
+use mailrail::source::SourceId;
 use mailrail::store::MemoryStore;
+use mailrail::transfer::Settled;
 use mailrail::{Engine, Key, Protection, Repository, Resources, sink, source};
 use std::path::Path;
 use std::process::Command;
@@ -45,6 +51,62 @@ fn a_tree_of_maildirs_comes_back_as_it_was() {
         assert_eq!((second.ledger.messages.stored, second.ledger.bytes.read), (0, 0));
     });
     same_trees(&from, &to);
+}
+
+#[test]
+fn what_is_appended_is_durable_when_the_append_resolves_and_can_be_read_alone() {
+    let store = Arc::new(MemoryStore::new());
+    block_on(async {
+        let repository = Repository::open_or_create(store, Protection::None).await.unwrap();
+        let engine = Engine::builder(repository).resources(Resources::inline(64 << 20).unwrap()).build().unwrap();
+        let name = MailboxName::new("anna");
+        let attachment = vec![b'x'; 100_000];
+        let messages = [b"Subject: one\n\nfirst\n".to_vec(), with_attachment(&attachment)];
+        let (appender, transfer) = engine.append_to(name.clone(), SourceId::new([1; 16]));
+        let appends = async {
+            assert!(!appender.has("", "one").await.unwrap());
+            for (number, octets) in messages.iter().enumerate() {
+                let envelope = Envelope::new("", Identity::Named(Bytes::from(number.to_string())));
+                let settled = appender.append(envelope, octets.clone()).await.unwrap();
+                assert!(matches!(settled, Settled::Stored { length, .. } if length == octets.len() as u64));
+                // Whoever opens the mailbox now sees it.
+                assert_eq!(engine.messages(&name, None).await.unwrap().messages.len(), number + 1);
+            }
+            drop(appender);
+        };
+        let ((), report) = join(appends, transfer.finish()).await;
+        assert_eq!(report.unwrap().ledger.messages.stored, 2);
+        for (ordinal, octets) in messages.iter().enumerate() {
+            let read = engine.read(&name, ordinal as u64).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+            assert_eq!(read.concat(), *octets);
+        }
+        let parts = engine.parts(&name, 1).await.unwrap();
+        assert_eq!(parts[1].name.as_deref(), Some("x.bin"));
+        let content = engine.read_part(&name, 1, 1).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(content.concat(), attachment);
+        let (appender, transfer) = engine.append_to(name.clone(), SourceId::new([1; 16]));
+        let question = async {
+            let has = appender.has("", "1").await.unwrap();
+            drop(appender);
+            has
+        };
+        assert!(join(question, transfer.finish()).await.0);
+        assert_eq!(engine.statistics().await.unwrap().messages, 2);
+    });
+}
+
+fn with_attachment(content: &[u8]) -> Vec<u8> {
+    let mut octets = b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\ntext\n--b\n".to_vec();
+    octets.extend_from_slice(
+        b"Content-Type: application/octet-stream; name=x.bin\nContent-Transfer-Encoding: base64\n\n",
+    );
+    let encoded = base64_simd::STANDARD.encode_to_string(content);
+    for line in encoded.as_bytes().chunks(76) {
+        octets.extend_from_slice(line);
+        octets.push(b'\n');
+    }
+    octets.extend_from_slice(b"--b--\n");
+    octets
 }
 
 fn same_trees(a: &Path, b: &Path) {

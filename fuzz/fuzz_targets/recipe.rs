@@ -54,7 +54,7 @@ fn rebuild_from_zeros(octets: &[u8]) {
     let Ok(recipe) = Recipe::decode(octets) else { return };
     let _ = recipe.parts();
     let length = recipe.length();
-    if length > 1 << 20 {
+    if length > 1 << 16 {
         return;
     }
     let mut rebuilt = 0;

@@ -168,6 +168,8 @@ impl BlobTable {
         })
     }
 
+    /// The blobs, in the order of their numbers.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn rows(&self) -> &[Row] {
         &self.rows
     }

@@ -196,13 +196,20 @@ impl Journal {
 
     /// What became of a row as its commit stored it: as it is now, or `None` if it is gone.
     pub(crate) fn now(&self, row: MessageRow) -> Option<MessageRow> {
-        if self.gone.contains(&row.ordinal) {
+        if self.is_gone(row.ordinal) {
             return None;
         }
         let Some(update) = self.updates.get(&row.ordinal) else { return Some(row) };
         let mut update = update.clone();
         update.complete_from(&row);
         Some(update)
+    }
+
+    /// Whether a message that was stored is no longer there. Of a commit that a checkpoint carries, only the living are told.
+    fn is_gone(&self, ordinal: u64) -> bool {
+        let at = self.commits.partition_point(|commit| commit.first_ordinal <= ordinal).checked_sub(1);
+        let is_carried = at.and_then(|at| self.commits.get(at)).is_some_and(|commit| commit.inlined);
+        self.gone.contains(&ordinal) || is_carried && !self.updates.contains_key(&ordinal)
     }
 
     /// Gives every living message, quarantined ones too, in order of their ordinals. Reads no commit whose rows a checkpoint carries.

@@ -5,16 +5,19 @@
 mod checkpoint;
 mod columns;
 mod commit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod journal;
 mod kinds;
 mod run;
 mod segment;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use checkpoint::Checkpoint;
-pub(crate) use columns::{Columns, MessageRow, RecipeRange};
+pub(crate) use checkpoint::{Checkpoint, Others};
+pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
-    CommitReader, CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs,
-    encode as encode_commit,
+    CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
 pub(crate) use run::{RunRecord, RunWriter};
@@ -175,10 +178,10 @@ impl Repository {
         let mut journals: Vec<JournalName> = Vec::new();
         let mut listing = self.store().list("mailboxes/");
         while let Some(object) = listing.try_next().await? {
-            if let Some((name, _)) = JournalName::of_commit(&object.key) {
-                if journals.last() != Some(&name) {
-                    journals.push(name);
-                }
+            if let Some((name, _)) = JournalName::of_commit(&object.key)
+                && journals.last() != Some(&name)
+            {
+                journals.push(name);
             }
         }
         journals.sort_unstable();
@@ -225,10 +228,6 @@ impl Repository {
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.0.clock.now().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
-        &self.0.clock
     }
 
     pub(crate) fn salt(&self) -> Result<[u8; SALT]> {

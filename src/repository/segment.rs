@@ -17,7 +17,7 @@ pub(crate) const ROWS_MAX: usize = 1 << 16;
 const OCTETS_MAX: u64 = 64 << 20;
 
 /// Writes a segment of these rows and gives its length.
-pub(crate) async fn write_segment(repository: &Repository, rows: &mut Vec<Row>) -> Result<u64> {
+pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row]) -> Result<u64> {
     rows.sort_unstable_by_key(|row| row.digest);
     let salt = repository.salt()?;
     let key = format!("index/{}", hex(&salt[..16]));
@@ -70,7 +70,7 @@ fn encode(rows: &[Row]) -> Vec<u8> {
     out
 }
 
-fn decode(octets: &[u8]) -> Result<Vec<Row>> {
+pub(super) fn decode(octets: &[u8]) -> Result<Vec<Row>> {
     let mut decoder = Decoder::new(octets);
     for _ in 0..decoder.count(16)? {
         decoder.take(16)?;

@@ -121,11 +121,6 @@ fn coalesce(places: impl IntoIterator<Item = Location>) -> Vec<(PackId, Range<u6
     ranges
 }
 
-/// Reads a whole pack for checking.
-pub(crate) async fn whole_pack(repository: &Repository, pack: PackId) -> Result<Bytes> {
-    repository.store().read(&pack.key(), None).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

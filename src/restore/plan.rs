@@ -1,6 +1,6 @@
 //! Which messages are delivered, in which order, in windows that fit the budget.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, Row};
 use crate::repository::{Contents, Journal, MessageRow, Repository};
 use bytes::Bytes;
@@ -83,9 +83,17 @@ impl Planner {
         Ok(planner)
     }
 
-    /// The sources that rows name.
-    pub(crate) fn journal(&self) -> &Journal {
-        &self.journal
+    /// One living message.
+    pub(crate) async fn one(repository: &Repository, journal: &Journal, ordinal: u64) -> Result<Planned> {
+        let absent = || Error::new(ErrorKind::NotFound, format!("the mailbox has no message {ordinal}"));
+        let number = journal.commits.partition_point(|commit| commit.first_ordinal <= ordinal);
+        // A commit without rows has the same first ordinal as the next one with rows.
+        let commit = journal.commits[..number].iter().rposition(|commit| commit.rows > 0).ok_or_else(absent)?;
+        let row = ordinal - journal.commits[commit].first_ordinal;
+        let wanted = [u32::try_from(row).map_err(|_| absent())?];
+        let mut open = Open::new(repository, journal, commit, Some(&wanted), Scope::Living).await?;
+        let entry = open.rows.pop_front().ok_or_else(absent)?;
+        open.plan(repository, entry).await
     }
 
     /// The next messages: together at most a window's octets, but at least one. Empty at the end.
@@ -110,47 +118,16 @@ impl Planner {
             return Ok(Some(held));
         }
         loop {
-            if let Some(open) = &mut self.open {
-                if let Some(entry) = open.rows.pop_front() {
-                    return open.plan(&self.repository, entry).await.map(Some);
-                }
+            if let Some(open) = &mut self.open
+                && let Some(entry) = open.rows.pop_front()
+            {
+                return open.plan(&self.repository, entry).await.map(Some);
             }
             self.open = None;
             let Some((commit, rows)) = self.todo.pop_front() else { return Ok(None) };
-            self.open = Some(self.commit(commit, rows.as_deref()).await?);
+            let open = Open::new(&self.repository, &self.journal, commit, rows.as_deref(), self.scope).await?;
+            self.open = Some(open);
         }
-    }
-
-    /// Opens a commit; `wanted` are the numbers of the rows to be delivered, in order.
-    async fn commit(&self, number: usize, wanted: Option<&[u32]>) -> Result<Open> {
-        let commit = &self.journal.commits[number];
-        let mut contents = self.journal.contents(&self.repository, commit).await?;
-        let mut rows = Vec::new();
-        let mut recipe_at = 0;
-        for stored in contents.rows(&self.repository).await?.into_iter().flatten() {
-            let mut stored = stored?;
-            stored.source = contents.source(stored.source)?;
-            recipe_at += u64::from(stored.recipe.skip);
-            let at = recipe_at;
-            recipe_at += u64::from(stored.recipe.length);
-            let gone = (self.scope == Scope::All).then(|| stored.clone());
-            let row = self.journal.now(stored.clone()).or(gone);
-            rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
-        }
-        let rows: VecDeque<Entry> = match wanted {
-            None => rows.into_iter().flatten().collect(),
-            Some(wanted) => {
-                wanted.iter().filter_map(|row| rows.get_mut(*row as usize).and_then(Option::take)).collect()
-            }
-        };
-        let blobs = contents.blobs(&self.repository).await?;
-        let mut starts = vec![0];
-        let mut end = 0;
-        starts.extend(contents.recipe_lengths().into_iter().map(|length| {
-            end += u64::from(length);
-            end
-        }));
-        Ok(Open { contents, rows, blobs, recipes: Recipes { starts, current: None } })
     }
 
     /// Plans the rows of every commit by folder and position: 24 octets a message.
@@ -183,6 +160,44 @@ impl Planner {
 }
 
 impl Open {
+    /// Opens a commit; `wanted` are the numbers of the rows to be delivered, in order.
+    async fn new(
+        repository: &Repository,
+        journal: &Journal,
+        number: usize,
+        wanted: Option<&[u32]>,
+        scope: Scope,
+    ) -> Result<Self> {
+        let commit = &journal.commits[number];
+        let mut contents = journal.contents(repository, commit).await?;
+        let mut rows = Vec::new();
+        let mut recipe_at = 0;
+        for stored in contents.rows(repository).await?.into_iter().flatten() {
+            let mut stored = stored?;
+            stored.source = contents.source(stored.source)?;
+            recipe_at += u64::from(stored.recipe.skip);
+            let at = recipe_at;
+            recipe_at += u64::from(stored.recipe.length);
+            let gone = (scope == Scope::All).then(|| stored.clone());
+            let row = journal.now(stored.clone()).or(gone);
+            rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
+        }
+        let rows: VecDeque<Entry> = match wanted {
+            None => rows.into_iter().flatten().collect(),
+            Some(wanted) => {
+                wanted.iter().filter_map(|row| rows.get_mut(*row as usize).and_then(Option::take)).collect()
+            }
+        };
+        let blobs = contents.blobs(repository).await?;
+        let mut starts = vec![0];
+        let mut end = 0;
+        starts.extend(contents.recipe_lengths().into_iter().map(|length| {
+            end += u64::from(length);
+            end
+        }));
+        Ok(Self { contents, rows, blobs, recipes: Recipes { starts, current: None } })
+    }
+
     async fn plan(&mut self, repository: &Repository, entry: Entry) -> Result<Planned> {
         let Entry { stored, now, recipe_at } = entry;
         let recipe = self.recipe(repository, recipe_at, stored.recipe.length).await;

@@ -74,7 +74,8 @@ pub trait Known: Send {
     /// Whether, in the container `envelope.folder`, a known message after the one matched last has this digest and the same container
     /// octets (`envelope.before`, `envelope.after`); if so it is taken as matched, and the source sends [`Entry::Matched`] for it.
     ///
-    /// For containers that changed and are read again: the source asks for every message of the container, in order.
+    /// For containers that changed and are read again: the source asks for every message of the container, in order, and in the same order
+    /// sends [`Entry::Matched`] or the message.
     fn matches(&mut self, envelope: &Envelope, digest: &Digest) -> bool;
 }
 
@@ -287,6 +288,7 @@ pub struct Unreadable {
 
 /// Why a message is in quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Reason {
     /// The source failed while it was read (an I/O error).
@@ -301,8 +303,21 @@ pub enum Reason {
     Short,
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadFailed => "read failed",
+            Self::Denied => "denied",
+            Self::Vanished => "vanished",
+            Self::Changed => "changed",
+            Self::Short => "short",
+        })
+    }
+}
+
 /// Why something in a source's tree is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Exclusion {
     /// Not delivered yet: in Maildir's `tmp`.
@@ -315,6 +330,18 @@ pub enum Exclusion {
     NotMail,
     /// Longer than what is carried along.
     TooLong,
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Temporary => "temporary",
+            Self::Foreign => "foreign",
+            Self::NotAFile => "not a file",
+            Self::NotMail => "not mail",
+            Self::TooLong => "too long",
+        })
+    }
 }
 
 /// The kinds of source and sink that mailrail knows, or another's own.

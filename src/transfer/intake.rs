@@ -1,6 +1,9 @@
 //! Intake: asks the source what there is, and tells what of it must be read.
 
+use super::Settled;
+use super::append::{Appended, Inbox, Next};
 use super::commit::Tail;
+use super::gather::End;
 use super::known::{KnownMailbox, Verdict, is_from};
 use super::lane::Item;
 use crate::budget::Permit;
@@ -17,6 +20,12 @@ use std::sync::Arc;
 /// What a batch of messages may weigh, in octets.
 pub(super) const BATCH: u64 = 4 << 20;
 
+/// Where messages come from: a source that is enumerated, or an inbox that they are appended to.
+pub(super) enum Intake {
+    Source(Box<Enumeration>),
+    Inbox(Box<Receiving>),
+}
+
 /// The enumeration of a source.
 pub(super) struct Enumeration {
     repository: Repository,
@@ -25,6 +34,24 @@ pub(super) struct Enumeration {
     reread: bool,
     mailboxes: Option<MailboxIter>,
     current: Option<Current>,
+}
+
+/// The receiving of appended messages.
+pub(super) struct Receiving {
+    repository: Repository,
+    resources: Resources,
+    inbox: Inbox,
+    known: Option<(KnownMailbox, Option<Permit>)>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is uncommitted.
+    Idle,
+    /// Messages were taken in that nobody has closed a commit for.
+    Gathering,
+    Ended,
 }
 
 /// The mailbox being enumerated.
@@ -45,6 +72,8 @@ pub(super) enum Taken {
     Batch(Box<Found>),
     /// A mailbox could not be opened.
     Unopened(Error),
+    /// No more messages are waiting: what is gathered should be committed.
+    Pause,
     /// All mailboxes are enumerated.
     End,
 }
@@ -70,7 +99,7 @@ pub(super) struct Found {
     /// What could not be enumerated.
     pub(super) failed: Vec<(Bytes, Error)>,
     /// The mailbox was enumerated to its end: what was not seen, and whether that means that it is gone.
-    pub(super) end: Option<super::gather::End>,
+    pub(super) end: Option<End>,
     /// What all this weighs, in octets.
     pub(super) weight: u64,
 }
@@ -81,6 +110,63 @@ pub(super) struct Update {
     pub(super) position: u64,
     pub(super) envelope: Envelope,
     pub(super) moved: bool,
+}
+
+impl Intake {
+    /// Takes the next step.
+    pub(super) async fn step(self) -> (Self, Result<Taken>) {
+        match self {
+            Self::Source(enumeration) => {
+                let (enumeration, taken) = enumeration.step().await;
+                (Self::Source(Box::new(enumeration)), taken)
+            }
+            Self::Inbox(mut receiving) => {
+                let taken = receiving.step().await;
+                (Self::Inbox(receiving), taken)
+            }
+        }
+    }
+}
+
+impl Receiving {
+    pub(super) fn new(repository: Repository, resources: Resources, inbox: Inbox) -> Self {
+        Self { repository, resources, inbox, known: None, state: State::Idle }
+    }
+
+    async fn step(&mut self) -> Result<Taken> {
+        let Some((known, _)) = &mut self.known else {
+            let journal = Journal::load(&self.repository, &self.inbox.mailbox, None).await?;
+            let source = self.inbox.source.0;
+            self.known = Some(know(&self.repository, &self.resources, &journal, source, false).await?);
+            let name = Arc::new(self.inbox.mailbox.clone());
+            let folders = folders_of(&journal, source);
+            return Ok(Taken::Mailbox(Box::new(Opened { name, tail: Tail::of(&journal), folders })));
+        };
+        if self.state == State::Ended {
+            return Ok(Taken::End);
+        }
+        let mut found = Found::default();
+        let mut wait = self.state == State::Idle;
+        while found.weight < BATCH && found.items.len() < Batch::ENTRIES_MAX {
+            match self.inbox.next(known, wait).await {
+                Next::Appended(appended) => found.append(*appended, known),
+                Next::Nothing if found.seen == 0 => {
+                    self.state = State::Idle;
+                    return Ok(Taken::Pause);
+                }
+                Next::Nothing => break,
+                Next::End => {
+                    self.state = State::Ended;
+                    // An inbox never tells what is gone.
+                    found.end = Some(End::default());
+                    return Ok(Taken::Batch(Box::new(found)));
+                }
+            }
+            wait = false;
+        }
+        self.state = State::Gathering;
+        Ok(Taken::Batch(Box::new(found)))
+    }
 }
 
 impl Enumeration {
@@ -117,10 +203,7 @@ impl Enumeration {
         let name = Arc::new(source.name().clone());
         let journal = Journal::load(&self.repository, &name, None).await?;
         let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
-        let mine =
-            |record: &&crate::repository::FolderRecord| is_from(self.source.id(), &journal.sources, record.source);
-        let folders = journal.folders.values().filter(mine);
-        let folders = folders.map(|record| (record.folder.path.raw.clone(), record.folder.clone())).collect();
+        let folders = folders_of(&journal, self.source.id());
         self.current = Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
         Ok(Box::new(Opened { name, tail: Tail::of(&journal), folders }))
     }
@@ -150,6 +233,12 @@ impl Enumeration {
         }
         Ok(Taken::Batch(Box::new(found)))
     }
+}
+
+/// The journal's folders of a source.
+fn folders_of(journal: &Journal, source: SourceId) -> BTreeMap<Bytes, Folder> {
+    let records = journal.folders.values().filter(|record| is_from(source, &journal.sources, record.source));
+    records.map(|record| (record.folder.path.raw.clone(), record.folder.clone())).collect()
 }
 
 /// Gathers what the journal knows of a source's messages.
@@ -215,17 +304,37 @@ impl Found {
                 self.updates.push(Update { ordinal, position, envelope, moved });
                 self.unchanged.push((folder, identity, 1));
             }
-            Verdict::Read(item) => self.items.push(item),
+            Verdict::Read(item) => self.items.push(*item),
             Verdict::Later => {}
+        }
+    }
+
+    /// Takes in a message that was appended.
+    fn append(&mut self, appended: Appended, known: &mut KnownMailbox) {
+        let Appended { message, ticket } = appended;
+        let entry = Entry::Message(message);
+        self.weight += entry.weight() as u64;
+        let (items, deferred) = (self.items.len(), self.unchanged.len());
+        self.take(entry, known);
+        // Nothing tells that it is no longer where it was.
+        known.judge_deferred(false, |envelope, verdict| {
+            self.settle(envelope.folder.clone(), envelope.identity.clone(), envelope.clone(), verdict);
+        });
+        match self.items.get_mut(items) {
+            Some(item) => item.ticket = Some(ticket),
+            // Nothing is to be read: it is told at once. Whoever waited may have gone.
+            None => drop(ticket.send(Settled::Unchanged { messages: (self.unchanged.len() - deferred) as u64 })),
         }
     }
 
     fn conclude(&mut self, current: &mut Current) {
         let mut settled = Vec::new();
-        current.known.judge_deferred(|envelope, verdict| settled.push((envelope.clone(), verdict)));
+        let is_complete = current.is_complete;
+        current.known.judge_deferred(is_complete, |envelope, verdict| settled.push((envelope.clone(), verdict)));
         for (envelope, verdict) in settled {
             self.settle(envelope.folder.clone(), envelope.identity.clone(), envelope, verdict);
         }
-        self.end = Some(super::gather::End { gone: current.known.unseen(), is_complete: current.is_complete });
+        let (gone, stored) = current.known.unseen();
+        self.end = Some(End { gone, stored, is_complete });
     }
 }

@@ -6,7 +6,7 @@ use crate::message::{Envelope, Evidence, Folder, Identity};
 use crate::repository::MessageRow;
 use crate::source::{Known, KnownContainer, Message, Reason, SourceId};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// Positions of messages that follow one another differ by this much, so that others fit between when a container is rewritten.
 const STRIDE: u64 = 1 << 20;
@@ -20,12 +20,30 @@ pub(super) struct KnownMessage {
     pub(super) ordinal: u64,
     digest: [u8; 12],
     quarantine: Option<Reason>,
+    /// The ordinals of what could be read of it in later runs, which are in quarantine.
+    pub(super) attempts: Vec<u64>,
+    /// Digest and reason of the last of these.
+    attempt: Option<([u8; 12], Option<Reason>)>,
+    /// What the source says of it beside its octets is not what the journal has.
+    pub(super) differs: Differs,
+}
+
+/// How what the source says of a known message differs from what the journal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Differs {
+    /// Not at all.
+    No,
+    /// In its evidence only.
+    InEvidence,
+    /// In flags, keywords, date or place.
+    InState,
 }
 
 impl KnownMessage {
     /// Whether these octets, read to the end or up to what is said, are what the journal has.
     pub(super) fn is(&self, digest: &Digest, quarantine: Option<Reason>) -> bool {
-        self.digest == short(digest) && self.quarantine == quarantine
+        let read = (short(digest), quarantine);
+        (self.digest, self.quarantine) == read || self.attempt == Some(read)
     }
 
     /// Whether the journal has it in full.
@@ -74,6 +92,8 @@ struct KnownFolder {
     /// The position given last, and the highest known one.
     position: u64,
     position_max: u64,
+    /// The positions of messages that were asked for and not matched, and have not come yet.
+    reserved: VecDeque<u64>,
 }
 
 /// A message that has no name.
@@ -93,9 +113,33 @@ pub(super) enum Verdict {
     /// Its octets are what the journal has; its envelope is not.
     Changed { ordinal: u64, position: u64, moved: bool },
     /// It must be read.
-    Read(Item),
+    Read(Box<Item>),
     /// It may have been moved; the end of the enumeration will tell.
     Later,
+}
+
+impl KnownFolder {
+    /// The position of the next new message: behind everything known, or between two known messages of a container.
+    fn next_position(&mut self) -> u64 {
+        let step = if self.position < self.position_max { 1 } else { STRIDE };
+        self.position += step;
+        self.position
+    }
+
+    /// The known message behind the one matched last that has this check.
+    fn find(&mut self, check: &[u8; 12]) -> Option<usize> {
+        if self.by_check.len() != self.content.len() {
+            self.by_check = (0..self.content.len() as u32).collect();
+            let content = &self.content;
+            self.by_check.sort_unstable_by_key(|at| (content[*at as usize].check, *at));
+        }
+        let sought = (*check, self.cursor as u32);
+        let found = self.by_check.partition_point(|at| (self.content[*at as usize].check, *at) < sought);
+        let at = self.by_check.get(found).map(|at| *at as usize)?;
+        let candidate = &self.content[at];
+        let is_it = candidate.check == *check && !candidate.quarantined && candidate.position > self.position;
+        is_it.then_some(at)
+    }
 }
 
 impl KnownMailbox {
@@ -161,11 +205,13 @@ impl KnownMailbox {
     /// What is to be done about a message.
     pub(super) fn judge(&mut self, message: Message) -> Verdict {
         let Identity::Named(name) = &message.envelope.identity else {
-            return Verdict::Read(self.item(message, None));
+            return Verdict::Read(Box::new(self.item(message, None)));
         };
         let number = self.folder(&message.envelope.folder).number;
         let candidates = self.candidates(name);
-        let here = candidates.clone().find(|at| self.named[*at].folder == number && !self.named[*at].seen);
+        let is_here = |at: &usize| self.named[*at].folder == number && !self.named[*at].seen;
+        // One that is stored in full before what could be read of it later.
+        let here = candidates.clone().filter(is_here).min_by_key(|at| self.named[*at].quarantine.is_some());
         let Some(at) = here else {
             let check = self.check(name, &message.envelope.evidence);
             let trusted = !self.reread && !message.envelope.evidence.is_none();
@@ -178,7 +224,7 @@ impl KnownMailbox {
                     self.deferred.push((message, at));
                     Verdict::Later
                 }
-                _ => Verdict::Read(self.item(message, None)),
+                _ => Verdict::Read(Box::new(self.item(message, None))),
             };
         };
         self.named[at].seen = true;
@@ -191,17 +237,37 @@ impl KnownMailbox {
             }
             return Verdict::Changed { ordinal: named.ordinal, position: 0, moved: false };
         }
-        let known = KnownMessage { ordinal: named.ordinal, digest: named.digest, quarantine: named.quarantine };
-        Verdict::Read(self.item(message, Some(known)))
+        let differs = match (named.check == check, named.state == state) {
+            (_, false) => Differs::InState,
+            (false, true) => Differs::InEvidence,
+            (true, true) => Differs::No,
+        };
+        let (ordinal, digest, quarantine) = (named.ordinal, named.digest, named.quarantine);
+        let mut known = KnownMessage { ordinal, digest, quarantine, attempts: Vec::new(), attempt: None, differs };
+        for named in &mut self.named[candidates] {
+            if named.folder == number && !named.seen && named.quarantine.is_some() {
+                named.seen = true;
+                known.attempts.push(named.ordinal);
+                known.attempt = Some((named.digest, named.quarantine));
+            }
+        }
+        Verdict::Read(Box::new(self.item(message, Some(known))))
     }
 
-    /// At the end: what is to be done about messages that may have been moved.
-    pub(super) fn judge_deferred(&mut self, mut each: impl FnMut(&Envelope, Verdict)) {
+    /// Whether there is a message of this name in this folder, in full.
+    pub(super) fn has(&self, folder: &[u8], name: &[u8]) -> bool {
+        let Some(folder) = self.folders.get(folder) else { return false };
+        let mut candidates = self.named[self.candidates(name)].iter();
+        candidates.any(|named| named.folder == folder.number && named.quarantine.is_none())
+    }
+
+    /// At the end: what is to be done about messages that may have been moved. If not everything was seen, they may as well be copies.
+    pub(super) fn judge_deferred(&mut self, is_complete: bool, mut each: impl FnMut(&Envelope, Verdict)) {
         for (message, at) in std::mem::take(&mut self.deferred) {
             let envelope = message.envelope.clone();
-            if self.named[at].seen {
+            if self.named[at].seen || !is_complete {
                 let item = self.item(message, None);
-                each(&envelope, Verdict::Read(item));
+                each(&envelope, Verdict::Read(Box::new(item)));
             } else {
                 self.named[at].seen = true;
                 let (ordinal, position) = (self.named[at].ordinal, self.next_position(&envelope.folder));
@@ -220,27 +286,30 @@ impl KnownMailbox {
         }
     }
 
-    /// The messages that were not seen.
-    pub(super) fn unseen(&self) -> Vec<u64> {
-        let named = self.named.iter().filter(|named| !named.seen).map(|named| named.ordinal);
-        let content = self.folders.values().flat_map(|folder| &folder.content);
-        let content = content.filter(|content| !content.seen).map(|content| content.ordinal);
-        let mut unseen: Vec<u64> = named.chain(content).collect();
+    /// The messages that were not seen, and how many of them are stored in full.
+    pub(super) fn unseen(&self) -> (Vec<u64>, u64) {
+        let named = self.named.iter().filter(|named| !named.seen);
+        let named = named.map(|named| (named.ordinal, named.quarantine.is_some()));
+        let content = self.folders.values().flat_map(|folder| &folder.content).filter(|content| !content.seen);
+        let content = content.map(|content| (content.ordinal, content.quarantined));
+        let mut stored = 0;
+        let unseen = named.chain(content).map(|(ordinal, is_quarantined)| {
+            stored += u64::from(!is_quarantined);
+            ordinal
+        });
+        let mut unseen: Vec<u64> = unseen.collect();
         unseen.sort_unstable();
-        unseen
+        (unseen, stored)
     }
 
     fn item(&mut self, message: Message, known: Option<KnownMessage>) -> Item {
-        let position = self.next_position(&message.envelope.folder);
-        Item { message, position, known }
+        let reserved = self.folder(&message.envelope.folder).reserved.pop_front();
+        let position = reserved.unwrap_or_else(|| self.next_position(&message.envelope.folder));
+        Item { message, position, known, ticket: None }
     }
 
-    /// The position of the next new message of a folder: behind everything known, or between two known messages of a container.
     fn next_position(&mut self, folder: &Bytes) -> u64 {
-        let folder = self.folder(folder);
-        let step = if folder.position < folder.position_max { 1 } else { STRIDE };
-        folder.position += step;
-        folder.position
+        self.folder(folder).next_position()
     }
 
     fn folder(&mut self, raw: &Bytes) -> &mut KnownFolder {
@@ -315,21 +384,14 @@ impl Known for KnownMailbox {
     fn matches(&mut self, envelope: &Envelope, digest: &Digest) -> bool {
         let check = self.content_check(envelope, digest);
         let Some(folder) = self.folders.get_mut(&envelope.folder) else { return false };
-        if folder.by_check.len() != folder.content.len() {
-            folder.by_check = (0..folder.content.len() as u32).collect();
-            let content = &folder.content;
-            folder.by_check.sort_unstable_by_key(|at| (content[*at as usize].check, *at));
-        }
-        let content = &folder.content;
-        let sought = (check, folder.cursor as u32);
-        let found = folder.by_check.partition_point(|at| (content[*at as usize].check, *at) < sought);
-        let Some(at) = folder.by_check.get(found).map(|at| *at as usize) else { return false };
-        let candidate = &mut folder.content[at];
-        if candidate.check != check || candidate.quarantined || candidate.position <= folder.position {
+        let Some(at) = folder.find(&check) else {
+            // It comes in a batch with others, which may be matched before it is looked at: its place in the order is told here.
+            let position = folder.next_position();
+            folder.reserved.push_back(position);
             return false;
-        }
-        candidate.seen = true;
-        folder.position = candidate.position;
+        };
+        folder.content[at].seen = true;
+        folder.position = folder.content[at].position;
         folder.cursor = at + 1;
         true
     }

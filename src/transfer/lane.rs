@@ -1,8 +1,9 @@
 //! A lane: the work on messages from their octets to recipes and packs. It runs on a worker, in turns of bounded length, and never waits.
 
 use super::BatchPermit;
+use super::append::Ticket;
 use super::dedup::{Dedup, Found};
-use super::known::KnownMessage;
+use super::known::{Differs, KnownMessage};
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub(super) struct Item {
     pub(super) position: u64,
     /// What the journal has under the same identity.
     pub(super) known: Option<KnownMessage>,
+    /// Who waits for it, if it was appended.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// What became of a message that was read.
@@ -36,6 +39,7 @@ pub(super) struct Read {
     pub(super) envelope: Envelope,
     pub(super) position: u64,
     pub(super) known: Option<KnownMessage>,
+    pub(super) ticket: Option<Ticket>,
     pub(super) digest: Digest,
     pub(super) length: u64,
     pub(super) quarantine: Option<Unreadable>,
@@ -104,6 +108,7 @@ struct Partial {
     envelope: Envelope,
     position: u64,
     known: Option<KnownMessage>,
+    ticket: Option<Ticket>,
 }
 
 impl Lane {
@@ -116,7 +121,7 @@ impl Lane {
             pack_permit: Some(pack_permit),
             batch_permit: None,
             pack: None,
-            dissector: Dissector::new(settings.cuts.clone(), settings.limits.clone()),
+            dissector: Dissector::new(settings.cuts, settings.limits.clone()),
             hasher: domain.hasher(),
             packer: Packer::new(settings.compression_level)?,
             buffer: vec![0; CHUNK],
@@ -170,8 +175,8 @@ impl Lane {
     }
 
     fn begin(&mut self, item: Item, context: &LaneContext) -> Result<usize> {
-        let Item { message: Message { envelope, body }, position, known } = item;
-        let item = Partial { envelope, position, known };
+        let Item { message: Message { envelope, body }, position, known, ticket } = item;
+        let item = Partial { envelope, position, known, ticket };
         match body {
             Body::Octets(octets) => self.whole(item, &octets, context),
             Body::Open { open, .. } => match open.open() {
@@ -226,6 +231,7 @@ impl Lane {
             match current.reader.finish(current.length) {
                 Ok(Finished::Moved { flags, place }) => {
                     (current.item.envelope.flags, current.item.envelope.place) = (flags, place);
+                    current.item.known.iter_mut().for_each(|known| known.differs = Differs::InState);
                 }
                 Ok(Finished::AsEnumerated) => {}
                 Err(error) => unreadable = Some(error),
@@ -279,8 +285,8 @@ impl Lane {
             store.failed.map_or(Ok(()), Err)?;
             Some(output.recipes.len() - from)
         };
-        let Partial { envelope, position, known } = item;
-        output.messages.push(Read { envelope, position, known, digest, length, quarantine, recipe, pieces });
+        let Partial { envelope, position, known, ticket } = item;
+        output.messages.push(Read { envelope, position, known, ticket, digest, length, quarantine, recipe, pieces });
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! wait, and everything that waits is here. Intake finds what must be read; lanes read it; gatherers make commits of it.
 //! docs/decisions/0001-foundation.md has the reasons, and why the budget cannot deadlock.
 
+mod append;
 mod commit;
 mod dedup;
 mod gather;
@@ -13,7 +14,7 @@ mod lane;
 
 use crate::budget::{Budget, Permit};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::index::{Index, RamIndex};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::{Identity, MailboxName};
@@ -27,6 +28,7 @@ use crate::runtime;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
 use crate::store::Payload;
+pub use append::Appender;
 use bytes::Bytes;
 use commit::{Committed, Tail};
 use dedup::Dedup;
@@ -34,9 +36,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
 use gather::{Gatherer, RecipeBlock};
-use intake::{BATCH, Enumeration, Found, Opened, Taken};
+use intake::{BATCH, Enumeration, Found, Intake, Opened, Receiving, Taken};
 use lane::{Item, Lane, LaneContext, Output, PACK_SLACK, Step};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -109,10 +111,12 @@ pub struct Transfer {
     tasks: FuturesUnordered<BoxFuture<'static, Result<Event>>>,
     shutdown: Option<BoxFuture<'static, ()>>,
     phase: Phase,
-    enumeration: Option<Enumeration>,
+    intake: Option<Intake>,
     /// Intake is not at its end: either it waits for a permit or it works.
     is_taking: bool,
     enumerating: Option<usize>,
+    /// Nothing more is waiting to be appended: what was appended is to be committed.
+    is_paused: bool,
     batches: BatchPermits,
     work: VecDeque<Work>,
     lanes: Lanes,
@@ -154,9 +158,9 @@ enum Phase {
 /// The lanes, by what they do.
 #[derive(Default)]
 struct Lanes {
-    idle: Vec<Box<Lane>>,
+    idle: VecDeque<Box<Lane>>,
     /// Have a pack finished and no memory for the next.
-    parked: Vec<Box<Lane>>,
+    parked: VecDeque<Box<Lane>>,
     running: usize,
     /// The mailboxes of the batches that parked lanes are in the midst of.
     parked_for: Vec<usize>,
@@ -201,7 +205,7 @@ enum Event {
     /// The memory for the first lane, its pack, and a batch.
     Begun(Permit, Permit, Permit),
     BatchPermit(Permit),
-    Taken(Enumeration, Result<Taken>, BatchPermit),
+    Taken(Intake, Result<Taken>, BatchPermit),
     Lane {
         lane: Box<Lane>,
         mailbox: usize,
@@ -239,11 +243,39 @@ impl Transfer {
         index: Arc<dyn Index>,
         source: Arc<dyn Source>,
     ) -> Self {
+        let identity = (source.id(), source.kind());
+        let enumeration = Enumeration::new(repository.clone(), resources.clone(), source, settings.reread);
+        Self::with(repository, resources, settings, index, Intake::Source(Box::new(enumeration)), identity)
+    }
+
+    /// A transfer of what is appended to one mailbox.
+    pub(crate) fn appending(
+        repository: Repository,
+        resources: Resources,
+        settings: Settings,
+        index: Arc<dyn Index>,
+        mailbox: MailboxName,
+        source: (SourceId, Kind),
+    ) -> (Appender, Self) {
+        let (appender, inbox) = Appender::new(mailbox, source.0, source.1.clone());
+        let receiving = Receiving::new(repository.clone(), resources.clone(), inbox);
+        let intake = Intake::Inbox(Box::new(receiving));
+        let mut transfer = Self::with(repository, resources, settings, index, intake, source);
+        transfer.with_outcomes = false;
+        (appender, transfer)
+    }
+
+    fn with(
+        repository: Repository,
+        resources: Resources,
+        settings: Settings,
+        index: Arc<dyn Index>,
+        intake: Intake,
+        source: (SourceId, Kind),
+    ) -> Self {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
         let context = LaneContext { domain: repository.domain().clone(), dedup: Dedup::new(index), pack_target };
-        let identity = (source.id(), source.kind());
-        let enumeration = Enumeration::new(repository.clone(), resources.clone(), source, settings.reread);
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
         let shared = Shared { repository, resources, settings, context: Arc::new(context), pack_permit };
@@ -251,13 +283,14 @@ impl Transfer {
         tasks.push(shared.clone().begin().boxed());
         Self {
             shared,
-            source: identity,
+            source,
             tasks,
             shutdown: None,
             phase: Phase::Starting,
-            enumeration: Some(enumeration),
+            intake: Some(intake),
             is_taking: true,
             enumerating: None,
+            is_paused: false,
             batches: BatchPermits::default(),
             work: VecDeque::new(),
             lanes: Lanes::default(),
@@ -349,6 +382,9 @@ impl Transfer {
             self.stop_intake();
         }
         self.schedule_intake();
+        if self.is_paused {
+            self.flush();
+        }
         self.schedule_lanes();
         self.schedule_commits();
         self.schedule_uploads();
@@ -356,16 +392,16 @@ impl Transfer {
     }
 
     fn schedule_intake(&mut self) {
-        let wanted = self.is_taking && self.enumeration.is_some() && self.work.len() <= self.lanes.count();
+        let wanted = self.is_taking && self.intake.is_some() && self.work.len() <= self.lanes.count();
         if !wanted {
             return;
         }
         let budget = self.shared.resources.budget();
         if let Some(permit) = self.batches.take(budget) {
-            let Some(enumeration) = self.enumeration.take() else { return };
+            let Some(intake) = self.intake.take() else { return };
             let step = async move {
-                let (enumeration, taken) = enumeration.step().await;
-                Ok(Event::Taken(enumeration, taken, permit))
+                let (intake, taken) = intake.step().await;
+                Ok(Event::Taken(intake, taken, permit))
             };
             return self.tasks.push(step.boxed());
         }
@@ -390,7 +426,7 @@ impl Transfer {
     fn schedule_lanes(&mut self) {
         self.take_more_lanes();
         while let Some(work) = self.work.pop_front() {
-            match self.lanes.idle.pop() {
+            match self.lanes.idle.pop_back() {
                 Some(mut lane) => {
                     lane.give(work.items, work.permit);
                     self.run_lane(lane, work.mailbox);
@@ -401,7 +437,8 @@ impl Transfer {
                 }
             }
         }
-        let nothing_comes = self.enumeration.is_none() && self.enumerating.is_none() && !self.is_taking;
+        let takes_no_more = !self.is_taking || self.phase == Phase::Stopping;
+        let nothing_comes = self.intake.is_none() && self.enumerating.is_none() && takes_no_more;
         if nothing_comes && self.work.is_empty() && self.lanes.running == 0 && self.lanes.parked.is_empty() {
             self.seal_idle_packs();
         }
@@ -426,7 +463,7 @@ impl Transfer {
 
     fn add_lane(&mut self, working_set: Permit, pack: Permit) {
         match Lane::new(working_set, pack, &self.shared.settings, &self.shared.context.domain) {
-            Ok(lane) => self.lanes.idle.push(Box::new(lane)),
+            Ok(lane) => self.lanes.idle.push_back(Box::new(lane)),
             Err(error) => self.fail(error),
         }
     }
@@ -456,7 +493,7 @@ impl Transfer {
 
     /// Finishes the packs of lanes that have nothing to do.
     fn seal_idle_packs(&mut self) {
-        let (open, empty): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lanes.idle)
+        let (open, empty): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.lanes.idle)
             .into_iter()
             .partition(|lane| lane.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty()));
         self.lanes.idle = empty;
@@ -563,7 +600,7 @@ impl Transfer {
                 self.batches.is_waiting = false;
                 self.batches.granted = Some(permit);
             }
-            Event::Taken(enumeration, taken, permit) => self.take(enumeration, taken, permit),
+            Event::Taken(intake, taken, permit) => self.take(intake, taken, permit),
             Event::Lane { lane, mailbox, outcome } => self.lane_came_back(lane, mailbox, outcome),
             Event::Sealed { lane, pack } => {
                 self.lanes.running -= 1;
@@ -587,17 +624,19 @@ impl Transfer {
         }
     }
 
-    fn take(&mut self, enumeration: Enumeration, taken: Result<Taken>, permit: BatchPermit) {
+    fn take(&mut self, intake: Intake, taken: Result<Taken>, permit: BatchPermit) {
         match taken {
             Ok(Taken::Mailbox(opened)) => self.open_mailbox(*opened),
             Ok(Taken::Batch(found)) => {
-                self.enumeration = Some(enumeration);
+                self.intake = Some(intake);
+                self.is_paused = false;
                 return self.take_batch(*found, permit);
             }
             Ok(Taken::Unopened(error)) => {
                 let name = "a mailbox".to_owned();
                 self.ledger.incomplete.push(Incomplete::new(name, &error));
             }
+            Ok(Taken::Pause) => self.is_paused = true,
             Ok(Taken::End) => {
                 self.is_taking = false;
                 return self.batches.give_back(permit);
@@ -607,7 +646,7 @@ impl Transfer {
                 return self.fail(error);
             }
         }
-        self.enumeration = Some(enumeration);
+        self.intake = Some(intake);
         self.batches.give_back(permit);
     }
 
@@ -677,9 +716,11 @@ impl Transfer {
         }
         blocks.into_iter().for_each(|block| self.compress(mailbox, block));
         match step {
+            // Nothing that it reads will be committed.
+            _ if self.phase == Phase::Aborting => {}
             Step::Again => self.run_lane(lane, mailbox),
             Step::PackFull => self.pack_finished(lane, pack, Some(mailbox)),
-            Step::Done => self.lanes.idle.push(lane),
+            Step::Done => self.lanes.idle.push_back(lane),
         }
     }
 
@@ -696,9 +737,9 @@ impl Transfer {
         }
         match (lane.pack_permit.is_some(), mailbox) {
             (true, Some(mailbox)) => self.run_lane(lane, mailbox),
-            (true, None) => self.lanes.idle.push(lane),
+            (true, None) => self.lanes.idle.push_back(lane),
             (false, mailbox) => {
-                self.lanes.parked.push(lane);
+                self.lanes.parked.push_back(lane);
                 self.lanes.parked_for.push(mailbox.unwrap_or(usize::MAX));
             }
         }
@@ -712,11 +753,11 @@ impl Transfer {
         let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
         self.packs.rows.extend(lasting);
         self.gatherers.values_mut().for_each(|(gatherer, _)| gatherer.durable(&pack));
-        if let (Some(mut lane), Some(mailbox)) = (self.lanes.parked.pop(), self.lanes.parked_for.pop()) {
+        if let (Some(mut lane), Some(mailbox)) = (self.lanes.parked.pop_back(), self.lanes.parked_for.pop()) {
             // A parked lane's own permit is one that travelled whole.
             lane.pack_permit = Some(permit);
             if mailbox == usize::MAX {
-                self.lanes.idle.push(lane);
+                self.lanes.idle.push_back(lane);
             } else {
                 self.run_lane(lane, mailbox);
             }
@@ -756,6 +797,10 @@ impl Transfer {
         if self.with_outcomes {
             self.outcomes.extend(builder.outcomes);
         }
+        for (ticket, settled) in builder.tickets {
+            // Whoever waited may have gone.
+            let _ = ticket.send(settled);
+        }
         builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
     }
 
@@ -771,28 +816,36 @@ impl Transfer {
             self.batches.give_back(permit);
             if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
                 gatherer.outstanding -= 1;
-                gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
-                gatherer.forget_evidence();
+                gatherer.cut_short();
             }
         }
-        if self.enumeration.take().is_some() {
-            if let Some(mailbox) = self.enumerating.take() {
-                if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
-                    gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
-                }
-            }
+        if self.intake.take().is_some()
+            && let Some(mailbox) = self.enumerating.take()
+            && let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox)
+        {
+            gatherer.end(gather::End::default());
         }
     }
 
     /// Forgets everything that is not in flight.
     fn abandon(&mut self) {
         self.work.clear();
-        self.enumeration = None;
+        self.intake = None;
         self.enumerating = None;
         self.gatherers.retain(|_, (gatherer, _)| gatherer.is_committing);
         self.packs.finished.clear();
         self.lanes.parked.clear();
         self.lanes.idle.clear();
+    }
+
+    /// Gives back all memory: who is over must not keep others waiting, even if it is not dropped yet.
+    fn release(&mut self) {
+        self.tasks.clear();
+        self.intake = None;
+        self.work.clear();
+        self.gatherers.clear();
+        self.packs.finished.clear();
+        (self.lanes, self.batches) = (Lanes::default(), BatchPermits::default());
     }
 
     fn fail(&mut self, error: Error) {
@@ -808,7 +861,7 @@ impl Transfer {
             && self.gatherers.is_empty()
             && self.work.is_empty()
             && self.packs.finished.is_empty()
-            && (self.enumeration.is_none() || self.phase == Phase::Aborting);
+            && (self.intake.is_none() || self.phase == Phase::Aborting);
         if !is_quiet {
             return;
         }
@@ -848,6 +901,7 @@ impl Stream for Transfer {
                 return Poll::Ready(Some(outcome));
             }
             if self.phase == Phase::Done {
+                self.release();
                 return Poll::Ready(None);
             }
             if self.shutdown.as_mut().is_some_and(|signal| signal.poll_unpin(cx).is_ready()) {

@@ -220,7 +220,7 @@ impl Decoder {
         }
         match (ends, self.width) {
             (0, None) => {}
-            (0, Some(width)) if !taken.is_multiple_of(width) => {}
+            (0, Some(width)) if taken == 0 || !taken.is_multiple_of(width) => {}
             (1, Some(width)) if taken.is_multiple_of(width) => {}
             (1, None) if taken <= u64::from(u32::MAX) => self.width = Some(taken),
             _ => return Err(Broken),

@@ -324,6 +324,7 @@ fn what_is_no_key_reaches_no_file() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the store compares with the system's clock")]
 fn only_old_temporaries_are_removed() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();

@@ -1,0 +1,185 @@
+//! What the command understands.
+
+use crate::failure::Failure;
+use crate::place::{self, Place};
+use crate::{key, values};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use mailrail::message::MailboxName;
+use mailrail::{Engine, Key, Repository, Resources, Settings};
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::thread;
+
+/// The environment's way to name a key file.
+const KEY_FILE: &str = "MAILRAIL_KEY_FILE";
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  complete: everything is as it should be
+  1  failed: it could not be done
+  2  wrong usage
+  3  finished, but not everything is as it should be (messages in quarantine, renamed, damaged, different, pending): the command says what
+
+A first try:  mailrail demo
+A key:        head -c 32 /dev/urandom > mail.key && chmod 600 mail.key
+A backup:     mailrail push maildir:/var/mail /backup/mail --key-file mail.key";
+
+/// Moves mail in bulk: into a deduplicating, compressed, encrypted repository, and back out of it byte for byte.
+#[derive(Debug, Parser)]
+#[command(name = "mailrail", version, after_help = AFTER_HELP, max_term_width = 120)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Moves what is new in a source into a repository.
+    Push(Push),
+    /// Restores mail from a repository, each message verified.
+    Restore(Restore),
+    /// Reads a source anew and tells in what it and a repository differ.
+    Compare(Compare),
+    /// Checks that a repository is what was written.
+    Check(Check),
+    /// Makes a small synthetic organisation, pushes, checks, restores and compares it, and tells what was saved.
+    Demo(Demo),
+}
+
+/// Options of all commands.
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    /// The file with the repository's key: exactly 32 raw octets. (Or name it in MAILRAIL_KEY_FILE.)
+    #[arg(long, global = true, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Print one JSON object at the end instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The most memory for mail in flight, at least 32MiB.
+    #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB", value_parser = values::memory)]
+    memory: u64,
+    /// Worker threads. [default: one for each core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// No progress and no account; warnings and errors only. (What `ls` and `stats` were asked for, they print.)
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Push {
+    /// Where the mail is: maildir:DIR (all Maildirs under it), mbox:PATH (a file or a tree of them), eml:DIR (a tree of files).
+    #[arg(value_parser = a_place())]
+    pub(crate) source: Place,
+    /// The repository: a directory, or a file:// URL. Created if there is nothing.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Create the repository without encryption, or push to one that has none whatever MAILRAIL_KEY_FILE says.
+    #[arg(long)]
+    pub(crate) no_encryption: bool,
+    /// Trust no evidence (names, sizes, times): read every message again.
+    #[arg(long)]
+    pub(crate) reread: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Where the mail goes: maildir:DIR, mbox:DIR or eml:DIR. Nothing that is there is overwritten.
+    #[arg(value_parser = a_place())]
+    pub(crate) sink: Place,
+    /// Restore this mailbox only. Can be given more than once.
+    #[arg(long = "mailbox", value_name = "NAME", value_parser = a_mailbox())]
+    pub(crate) mailboxes: Vec<MailboxName>,
+    /// Restore what was there at this time: RFC 3339 (2026-11-22T10:00:00Z), or @SECONDS[.FRACTION] since 1970.
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) at: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// Where the mail is: maildir:DIR, mbox:PATH or eml:DIR.
+    #[arg(value_parser = a_place())]
+    pub(crate) source: Place,
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Read every pack, verify every blob, and rebuild every message.
+    #[arg(long)]
+    pub(crate) read_data: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Where to work, and to leave everything for a look: absent, or empty. Without it, a temporary directory is used and removed.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+impl Common {
+    /// The key, if one was given.
+    pub(crate) fn key(&self) -> Result<Option<Key>, Failure> {
+        let from_environment = || env::var_os(KEY_FILE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.key_file.clone().or_else(from_environment).map(|path| key::read(&path)).transpose()
+    }
+
+    /// Whether a key file was named on the command line.
+    pub(crate) fn names_key(&self) -> bool {
+        self.key_file.is_some()
+    }
+
+    /// An engine of these options for a repository.
+    pub(crate) fn engine(&self, repository: Repository, settings: Settings) -> Result<Engine, Failure> {
+        let threads = match self.threads {
+            Some(threads) => threads.into(),
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let resources = Resources::with(self.memory, threads)?;
+        Ok(Engine::builder(repository).resources(resources).settings(settings).build()?)
+    }
+}
+
+fn a_place() -> impl TypedValueParser<Value = Place> {
+    OsStringValueParser::new().try_map(Place::parse)
+}
+
+fn a_repository() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(place::repository)
+}
+
+fn a_mailbox() -> impl TypedValueParser<Value = MailboxName> {
+    OsStringValueParser::new().map(|name| MailboxName::new(octets(name)))
+}
+
+#[cfg(unix)]
+fn octets(name: OsString) -> Vec<u8> {
+    std::os::unix::ffi::OsStringExt::into_vec(name)
+}
+
+#[cfg(not(unix))]
+fn octets(name: OsString) -> Vec<u8> {
+    name.to_string_lossy().into_owned().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,173 @@
+//! Where mail is: `maildir:DIR`, `mbox:PATH`, `eml:DIR`; and where repositories are.
+
+use mailrail::compare::Compare;
+use mailrail::restore::Restore;
+use mailrail::source::{self, Source};
+use mailrail::{Engine, sink};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+
+/// Where mail is, or is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    format: Format,
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Maildir,
+    Mbox,
+    Eml,
+}
+
+const FORMATS: [(&str, Format); 3] = [("maildir", Format::Maildir), ("mbox", Format::Mbox), ("eml", Format::Eml)];
+
+impl Place {
+    /// Reads `maildir:DIR` and the like.
+    pub(crate) fn parse(text: OsString) -> Result<Self, String> {
+        for (name, format) in FORMATS {
+            if let Some(path) = behind(&text, &format!("{name}:")).filter(|path| !path.is_empty()) {
+                return Ok(Self { format, path: path.into() });
+            }
+        }
+        Err("give maildir:DIR, mbox:PATH or eml:DIR".into())
+    }
+
+    pub(crate) fn maildir(path: PathBuf) -> Self {
+        Self { format: Format::Maildir, path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The source there.
+    pub(crate) fn source(&self) -> mailrail::Result<Arc<dyn Source>> {
+        Ok(match self.format {
+            Format::Maildir => Arc::new(source::Maildir::open(&self.path)?),
+            Format::Mbox => Arc::new(source::Mbox::open(&self.path)?),
+            Format::Eml => Arc::new(source::Eml::open(&self.path)?),
+        })
+    }
+
+    /// A comparison of the source there with the repository.
+    pub(crate) fn compare(&self, engine: &Engine) -> mailrail::Result<Compare> {
+        Ok(match self.format {
+            Format::Maildir => engine.compare(source::Maildir::open(&self.path)?),
+            Format::Mbox => engine.compare(source::Mbox::open(&self.path)?),
+            Format::Eml => engine.compare(source::Eml::open(&self.path)?),
+        })
+    }
+
+    /// A restore to there.
+    pub(crate) fn restore(&self, engine: &Engine) -> Restore {
+        match self.format {
+            Format::Maildir => engine.restore(sink::Maildir::new(&self.path)),
+            Format::Mbox => engine.restore(sink::Mbox::new(&self.path)),
+            Format::Eml => engine.restore(sink::Eml::new(&self.path)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.format {
+            Format::Maildir => "maildir",
+            Format::Mbox => "mbox",
+            Format::Eml => "eml",
+        };
+        write!(f, "{name}:{}", self.path.display())
+    }
+}
+
+/// Reads where a repository is: a directory, or a `file://` URL of one (RFC 8089).
+pub(crate) fn repository(text: OsString) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("give a directory".into());
+    }
+    let Some(text) = text.to_str().filter(|text| text.contains("://")) else { return Ok(text.into()) };
+    let path = text.strip_prefix("file://").and_then(|rest| rest.strip_prefix("localhost").or(Some(rest)));
+    let path = path.filter(|path| path.starts_with('/')).and_then(percent_decoded);
+    path.map(PathBuf::from).ok_or_else(|| "give a directory, or file:// and an absolute path".into())
+}
+
+/// Whether `inner` is `outer` or lies in it, whether or not they exist yet.
+pub(crate) fn is_inside(inner: &Path, outer: &Path) -> bool {
+    resolved(inner).starts_with(resolved(outer))
+}
+
+/// The path without symbolic links, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = absolute(path).unwrap_or_else(|_| path.into());
+    let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    known.map_or_else(
+        || path.clone(),
+        |(ancestor, real)| real.join(path.strip_prefix(ancestor).unwrap_or(Path::new(""))),
+    )
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first != b'%' {
+            octets.push(*first);
+            continue;
+        }
+        let (digits, behind) = rest.split_at_checked(2)?;
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        octets.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = behind;
+    }
+    String::from_utf8(octets).ok()
+}
+
+#[cfg(unix)]
+fn behind<'a>(text: &'a OsStr, prefix: &str) -> Option<&'a OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    text.as_bytes().strip_prefix(prefix.as_bytes()).map(OsStr::from_bytes)
+}
+
+#[cfg(not(unix))]
+fn behind<'a>(text: &'a OsStr, prefix: &str) -> Option<&'a OsStr> {
+    text.to_str()?.strip_prefix(prefix).map(OsStr::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_needs_its_prefix_and_a_path() {
+        let place = Place::parse("mbox:/var/mail/a:b".into()).unwrap();
+        assert_eq!((place.path(), place.to_string().as_str()), (Path::new("/var/mail/a:b"), "mbox:/var/mail/a:b"));
+        for text in ["", "/var/mail", "maildir:", "imap:x", "Maildir:x"] {
+            assert!(Place::parse(text.into()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_a_directory_or_a_file_url() {
+        for (text, path) in
+            [("backup", "backup"), ("/b%20c", "/b%20c"), ("file:///b%20c", "/b c"), ("file://localhost/b", "/b")]
+        {
+            assert_eq!(repository(text.into()).unwrap(), Path::new(path), "{text}");
+        }
+        for text in ["", "s3://bucket", "file://host/b", "file://", "file:///%zz", "file:///%+1", "file:///%"] {
+            assert!(repository(text.into()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_lies_inside_is_seen_through_dots_and_before_it_exists() {
+        let here = std::env::temp_dir();
+        assert!(is_inside(&here.join("a/b"), &here));
+        assert!(is_inside(&here, &here.join("../").join(here.file_name().unwrap())));
+        assert!(!is_inside(&here, &here.join("a")));
+        assert!(!is_inside(&here.join("ab"), &here.join("a")));
+    }
+}
