@@ -82,7 +82,7 @@ fn deep() -> Vec<u8> {
     for level in 0..60 {
         message = multipart(
             &format!("boundary-{level}"),
-            &[format!("Content-Type: text/plain\r\n\r\n--\r\n-- \r\n--x\r\n"), message],
+            &["Content-Type: text/plain\r\n\r\n--\r\n-- \r\n--x\r\n".to_owned(), message],
         );
     }
     message.into_bytes()

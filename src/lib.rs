@@ -1,4 +1,39 @@
-//! A high-throughput mail data transfer engine.
+//! A high-throughput mail data transfer engine: byte-exact, deduplicating, bounded in memory.
+//!
+//! An [`Engine`] moves mail from a [`source`] into a [`Repository`] in a [`store`], and out of it into a [`sink`]. Every message is stored exactly, equal content once;
+//! every restored message is verified.
+//!
+//! ```
+//! use mailrail::message::MailboxName;
+//! use mailrail::source::{Memory, SourceId};
+//! use mailrail::store::MemoryStore;
+//! use mailrail::{Engine, Protection, Repository};
+//! use std::sync::Arc;
+//!
+//! # futures::executor::block_on(async {
+//! let repository = Repository::open_or_create(Arc::new(MemoryStore::new()), Protection::None).await?;
+//! let engine = Engine::builder(repository).build()?;
+//!
+//! let anna = MailboxName::new("anna");
+//! let source = Memory::new(SourceId::new([1; 16]));
+//! source.put(&anna, "INBOX", "first", "Subject: hello\r\n\r\nHello, world.\r\n");
+//!
+//! let report = engine.transfer(source).finish().await?;
+//! assert_eq!(report.ledger.messages.stored, 1);
+//! assert_eq!(engine.messages(&anna, None).await?.messages.len(), 1);
+//! # Ok::<(), mailrail::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Runtime
+//!
+//! Futures of this crate run on any executor. CPU work runs on the worker threads of [`Resources`]; [`store::FileStore`] uses tokio's blocking threads where there is a tokio runtime
+//! (`current_thread` is enough) and the polling thread where there is none. A future that is dropped stops at once: what was committed stays, and nothing half done is visible. When a tokio
+//! runtime shuts down below a transfer, it fails; the next run goes on.
+//!
+//! # Cancel safety
+//!
+//! A method is *cancel safe* if dropping its future before it resolves loses nothing: calling it again goes on where it was. Every async method says what it is.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod budget;
@@ -41,3 +76,8 @@ pub use repository::Repository;
 pub use resources::Resources;
 pub use seal::{Key, Protection};
 pub use settings::Settings;
+
+/// The examples in README.md compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

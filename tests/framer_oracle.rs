@@ -141,6 +141,9 @@ fn compare(framer: &mut Framer, octets: &[u8], file: &Path, tally: &mut Tally) {
     }
 }
 
+/// Whether a part that differs does so for this reason.
+type Cause<'a> = fn(&Case<'a>, &Part) -> bool;
+
 /// One message seen by both.
 struct Case<'a> {
     octets: &'a [u8],
@@ -151,7 +154,7 @@ struct Case<'a> {
     defects: Defects,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
     /// Why the framer does not have this part just so; `None` if it has.
     fn class_of_theirs(&self, part: &Part) -> Option<&'static str> {
         let same = self.ours.iter().find(|each| (each.start, each.end) == (part.start, part.end));
@@ -172,7 +175,7 @@ impl Case<'_> {
         if self.defects.depth_exceeded > 0 || self.defects.boundary_missing > 0 {
             return "over a limit";
         }
-        let causes: [(&str, fn(&Self, &Part) -> bool); 6] = [
+        let causes: [(&str, Cause<'a>); 6] = [
             ("boundary with white space behind it", Self::runs_over_a_trimmed_boundary),
             ("inner multipart not closed", Self::runs_over_an_outer_delimiter),
             ("boundary inside of a line", Self::ends_inside_of_a_line),

@@ -177,22 +177,12 @@ impl Framer {
                     }
                 }
                 State::Content { at_line_start } => {
-                    let found = self.find(rest, at_line_start, complete);
-                    let (body, line) = match found {
-                        Found::Nothing { decided } => (decided, decided),
-                        Found::Delimiter { break_at, line_at, delimiter } => (break_at, line_at + delimiter.length),
-                    };
-                    if self.leaf_open {
-                        hand_out(&rest[..body], Event::Body, out);
-                        literal = at + body;
-                    }
-                    at += line;
-                    let Found::Delimiter { delimiter, .. } = found else {
-                        self.state = State::Content { at_line_start: at_line_start && body == 0 };
+                    let (body, used) = self.pass_content(rest, at_line_start, complete, out);
+                    literal = if body > 0 { at + body } else { literal };
+                    at += used;
+                    if matches!(self.state, State::Content { .. }) {
                         break;
-                    };
-                    self.end_leaf(out);
-                    self.meet(delimiter);
+                    }
                 }
                 State::Delimiter(after) => {
                     let Some(feed) = memchr(b'\n', rest) else {
@@ -210,6 +200,30 @@ impl Framer {
         }
         hand_out(&octets[literal..at], Event::Literal, out);
         at
+    }
+
+    /// Reads content up to a delimiter or as far as it can be decided. Says how many octets were a leaf's body and so are handed out, and how
+    /// many were read.
+    fn pass_content(
+        &mut self,
+        octets: &[u8],
+        at_line_start: bool,
+        complete: bool,
+        out: &mut impl FnMut(Event<'_>),
+    ) -> (usize, usize) {
+        let (content, met) = match self.find(octets, at_line_start, complete) {
+            Found::Nothing { decided } => (decided, None),
+            Found::Delimiter { break_at, line_at, delimiter } => (break_at, Some((line_at, delimiter))),
+        };
+        let body = if self.leaf_open { content } else { 0 };
+        hand_out(&octets[..body], Event::Body, out);
+        let Some((line_at, delimiter)) = met else {
+            self.state = State::Content { at_line_start: at_line_start && content == 0 };
+            return (body, content);
+        };
+        self.end_leaf(out);
+        self.meet(delimiter);
+        (body, line_at + delimiter.length)
     }
 
     fn find(&self, octets: &[u8], at_line_start: bool, complete: bool) -> Found {

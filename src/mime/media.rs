@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 use mail_parser::HeaderValue;
 use mail_parser::parsers::MessageStream;
+use memchr::memmem;
+
+/// How many encoded words in a value are left to the parser.
+const ENCODED_WORDS_MAX: usize = 16;
 
 /// The structure that a Content-Type announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,7 @@ pub(super) fn media(value: &[u8]) -> Option<Media> {
     if !text.ends_with(b"\n") {
         text.to_mut().push(b'\n');
     }
+    spoil_encoded_words(&mut text);
     let HeaderValue::ContentType(content_type) = MessageStream::new(&text).parse_content_type() else {
         return None;
     };
@@ -48,6 +53,17 @@ fn is_plainly_a_leaf(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
     let word = value.iter().take_while(|octet| octet.is_ascii_alphanumeric() || **octet == b'-').count();
     word > 0 && value.get(word) == Some(&b'/') && !value[0].eq_ignore_ascii_case(&b'm')
+}
+
+/// Spoils all encoded words (RFC 2047) but the first few. They have no business here, and the parser looks for the end of each one up to the
+/// value's end: a value full of beginnings would take a time that grows with the square of its length.
+fn spoil_encoded_words(text: &mut Cow<'_, [u8]>) {
+    let beginnings: Vec<usize> = memmem::find_iter(text, b"=?").skip(ENCODED_WORDS_MAX).collect();
+    for at in beginnings {
+        if let Some(question_mark) = text.to_mut().get_mut(at + 1) {
+            *question_mark = b'_';
+        }
+    }
 }
 
 /// The value as UTF-8. One that is none is taken for Latin-1, so that a boundary with 8-bit octets in it can be had back.
@@ -123,6 +139,17 @@ mod tests {
             assert_eq!(media(value.as_bytes()), Some(Media::Leaf), "{value:?}");
         }
         assert_eq!(media(b" \r\n"), None);
+    }
+
+    #[test]
+    fn encoded_words_beyond_the_first_few_are_spoilt_and_the_boundary_behind_them_is_found() {
+        let words = " =?aa?q?".repeat(ENCODED_WORDS_MAX + 2);
+        let mut text = Cow::Borrowed(words.as_bytes());
+        spoil_encoded_words(&mut text);
+        assert_eq!(memmem::find_iter(&text, b"=?").count(), ENCODED_WORDS_MAX);
+        assert_eq!(text.len(), words.len());
+        let value = format!("multipart/mixed; name=\"{words}\"; boundary=abc\n");
+        assert_eq!(media(value.as_bytes()), multipart(b"abc"));
     }
 
     proptest::proptest! {
