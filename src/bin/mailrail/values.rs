@@ -66,7 +66,8 @@ fn rfc_3339(text: &str) -> Option<u64> {
         return None;
     }
     let time = DateTime::parse_rfc3339(&format!("{}{zone}", second.to_ascii_uppercase()))?;
-    let days = DateTime { tz_hour: 0, tz_minute: 0, hour: 0, minute: 0, second: 0, ..time.clone() };
+    let days =
+        DateTime { tz_before_gmt: false, tz_hour: 0, tz_minute: 0, hour: 0, minute: 0, second: 0, ..time.clone() };
     let is_day = DateTime::from_timestamp(days.to_timestamp()) == days;
     // A leap second (RFC 3339 5.7) counts as the second after it.
     let is_time = time.hour < 24 && time.minute < 60 && time.second <= 60 && time.tz_hour < 24 && time.tz_minute < 60;
