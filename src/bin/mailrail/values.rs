@@ -41,6 +41,15 @@ pub(crate) fn time(text: &str) -> Result<u64, String> {
     nanoseconds.ok_or_else(|| "give a time like 2026-11-22T10:00:00Z or @1795341600".into())
 }
 
+/// A point in time in seconds since 1970, as RFC 3339 has it; as `@SECONDS` if that has no year for it.
+pub(crate) fn shown(seconds: i64) -> String {
+    const YEARS_0_TO_9999: std::ops::Range<i64> = -62_167_219_200..253_402_300_800;
+    if !YEARS_0_TO_9999.contains(&seconds) {
+        return format!("@{seconds}");
+    }
+    DateTime::from_timestamp(seconds).to_rfc3339()
+}
+
 fn since_1970(text: &str) -> Option<u64> {
     let (seconds, fraction) = text.split_once('.').map_or((text, "0"), |(seconds, fraction)| (seconds, fraction));
     if !is_number(seconds) {
@@ -123,6 +132,15 @@ mod tests {
         ] {
             assert_eq!(time(text), Ok(nanoseconds), "{text}");
         }
+    }
+
+    #[test]
+    fn times_are_shown_for_every_number_of_seconds() {
+        assert_eq!(shown(1_795_341_600), "2026-11-22T10:00:00Z");
+        assert_eq!(shown(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(shown(253_402_300_799), "9999-12-31T23:59:59Z");
+        assert_eq!(shown(-62_167_219_200), "0000-01-01T00:00:00Z");
+        assert_eq!([i64::MIN, i64::MAX].map(shown), ["@-9223372036854775808", "@9223372036854775807"]);
     }
 
     #[test]
