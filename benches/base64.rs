@@ -4,6 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mailrail::mime::base64::{Decoder, Encoder, LineEnding, Shape};
 use std::hint::black_box;
+use std::time::Duration;
 
 /// Decoded octets of the part: more than the second-level cache holds.
 const PART: usize = 6 << 20;
@@ -75,5 +76,9 @@ fn encode_shaped(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode_exact, encode_shaped);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    targets = decode_exact, encode_shaped
+}
 criterion_main!(benches);

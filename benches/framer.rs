@@ -1,6 +1,7 @@
 //! The framer's speed on the shapes of mail that matter, in octets of mail per second.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mailrail::mime::{Event, Framer};
@@ -101,5 +102,9 @@ fn multipart(boundary: &str, parts: &[String]) -> String {
     message + "--" + boundary + "--\r\n"
 }
 
-criterion_group!(benches, framer);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    targets = framer
+}
 criterion_main!(benches);

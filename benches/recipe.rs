@@ -6,6 +6,7 @@ use mailrail::mime::Limits;
 use mailrail::mime::base64::{Encoder, LineEnding, Shape};
 use mailrail::recipe::{Cuts, Dissector, Need, Rebuilder, Recipe};
 use std::hint::black_box;
+use std::time::Duration;
 
 fn octets(length: usize) -> Vec<u8> {
     (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
@@ -88,5 +89,9 @@ fn rebuild(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, dissect, rebuild);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    targets = dissect, rebuild
+}
 criterion_main!(benches);

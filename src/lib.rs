@@ -36,6 +36,9 @@
 //! A method is *cancel safe* if dropping its future before it resolves loses nothing: calling it again goes on where it was. Every async method says what it is.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 pub mod budget;
 pub mod check;
 pub mod compare;

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| { mailrail::fuzzing::mbox_split(input) });
+fuzz_target!(|input: &[u8]| mailrail::fuzzing::mbox_split(input));

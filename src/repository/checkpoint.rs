@@ -2,10 +2,11 @@
 
 use super::Repository;
 use super::columns::{Columns, MessageRow, RecipeRange, RowReader};
-use super::commit::{CommitRef, Draft, FolderRecord, SourceRecord};
+use super::commit::{BlobTable, CommitRef, Draft, FolderRecord, SourceRecord};
 use super::journal::Journal;
+use crate::digest::Domain;
 use crate::error::Result;
-use crate::message::Identity;
+use crate::message::{Evidence, Identity};
 use crate::source::SourceId;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
@@ -64,8 +65,10 @@ impl Checkpoint {
         Ok(Self { commits, sources: journal.sources.clone(), folders, rows, gone })
     }
 
-    /// Makes `draft` a checkpoint: it carries this state with its own changes made to it.
-    pub(crate) fn carry(mut self, draft: &mut Draft) -> Result<()> {
+    /// Makes `draft` a checkpoint: it carries this state with its own changes made to it. Gives these changes, for [`Draft::carry_no_more`].
+    pub(crate) fn carry(mut self, draft: &mut Draft) -> Result<Changes> {
+        let changes =
+            Changes { folders: draft.folders.clone(), updates: draft.updates.clone(), gone: draft.gone.clone() };
         let own_rows: Vec<MessageRow> = RowReader::new(draft.updates.encode().into(), 0)?.collect::<Result<_>>()?;
         let numbers: Vec<u32> = self.sources.iter().map(|source| draft.source(source.id, &source.kind)).collect();
         let numbered = |source: u32| numbers.get(source as usize).copied().unwrap_or_default();
@@ -96,31 +99,54 @@ impl Checkpoint {
         draft.folders = self.folders.into_values().collect();
         draft.gone.extend(self.gone);
         draft.commits = self.commits;
-        Ok(())
+        Ok(changes)
+    }
+}
+
+/// What a commit tells of earlier ones if it is no checkpoint.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    folders: Vec<FolderRecord>,
+    updates: Columns,
+    gone: Vec<u64>,
+}
+
+/// The messages that other writers committed to a mailbox since this one read its journal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Others(HashSet<[u8; 16]>);
+
+impl Others {
+    /// Takes in the messages of the journal from ordinal `since` on.
+    pub(crate) async fn add(&mut self, repository: &Repository, journal: &Journal, since: u64) -> Result<()> {
+        journal
+            .living(repository, |row| {
+                let source = journal.sources.get(row.source as usize).filter(|_| row.quarantine.is_none());
+                if let Some(source) = source.filter(|_| row.ordinal >= since) {
+                    self.0.insert(placement(repository.domain(), source.id, &row));
+                }
+                Ok(())
+            })
+            .await
     }
 }
 
 impl Draft {
-    /// Drops the messages that commits of another writer, from ordinal `since` on, have already; gives how many.
-    pub(crate) async fn drop_covered(&mut self, repository: &Repository, journal: &Journal, since: u64) -> Result<u64> {
-        let mut theirs: HashSet<Bytes> = HashSet::new();
-        journal
-            .living(repository, |row| {
-                if row.ordinal >= since
-                    && row.quarantine.is_none()
-                    && let Some(source) = journal.sources.get(row.source as usize)
-                {
-                    theirs.insert(placement(source.id, &row));
-                }
-                Ok(())
-            })
-            .await?;
+    /// The draft is no checkpoint any more.
+    pub(crate) fn carry_no_more(&mut self, Changes { folders, updates, gone }: Changes) {
+        (self.folders, self.updates, self.gone) = (folders, updates, gone);
+        self.commits.clear();
+    }
+
+    /// Drops what others have committed already, and what cannot be said of a mailbox to which others write; gives how many messages that are.
+    pub(crate) fn yield_to(&mut self, domain: &Domain, others: &Others) -> Result<u64> {
+        // Evidence says that all messages of a container up to its end are stored, and no more: others may have seen it when it was shorter, or longer.
+        self.folders.iter_mut().for_each(|record| record.folder.evidence = Evidence::NONE);
         let mut kept = Columns::default();
         let (mut covered, mut skip) = (0, 0);
         for row in RowReader::new(self.messages.encode().into(), 0)? {
             let mut row = row?;
-            let source = self.sources.get(row.source as usize).map(|source| source.id);
-            if source.is_some_and(|id| row.quarantine.is_none() && theirs.contains(&placement(id, &row))) {
+            let source = self.sources.get(row.source as usize).filter(|_| row.quarantine.is_none());
+            if source.is_some_and(|source| others.0.contains(&placement(domain, source.id, &row))) {
                 covered += 1;
                 skip += row.recipe.skip + row.recipe.length;
                 continue;
@@ -129,20 +155,27 @@ impl Draft {
             row.recipe.skip += std::mem::take(&mut skip);
             kept.push(&row);
         }
+        if kept.rows() == 0 {
+            self.recipes.clear();
+            self.blobs = BlobTable::default();
+        }
         self.messages = kept;
         Ok(covered)
     }
 }
 
 /// What makes two messages of two writers the same: source, folder, name or position, octets.
-fn placement(source: SourceId, row: &MessageRow) -> Bytes {
-    let mut key = source.as_bytes().to_vec();
-    key.extend_from_slice(row.digest.as_bytes());
-    key.extend_from_slice(&(row.envelope.folder.len() as u64).to_le_bytes());
-    key.extend_from_slice(&row.envelope.folder);
+fn placement(domain: &Domain, source: SourceId, row: &MessageRow) -> [u8; 16] {
+    let mut hasher = domain.hasher();
+    hasher.update(source.as_bytes());
+    hasher.update(row.digest.as_bytes());
+    hasher.update(&(row.envelope.folder.len() as u64).to_le_bytes());
+    hasher.update(&row.envelope.folder);
     match &row.envelope.identity {
-        Identity::Named(name) => key.extend_from_slice(name),
-        Identity::Content => key.extend_from_slice(&row.position.to_le_bytes()),
-    }
-    key.into()
+        Identity::Named(name) => hasher.update(name),
+        Identity::Content => hasher.update(&row.position.to_le_bytes()),
+    };
+    let mut placement = [0; 16];
+    placement.copy_from_slice(&hasher.finish().as_bytes()[..16]);
+    placement
 }

@@ -81,7 +81,7 @@ enum Column {
 const COLUMNS: usize = Column::Pieces as usize + 1;
 
 /// Rows being gathered, encoded already.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Columns {
     rows: u32,
     folders: Dictionary<Bytes>,
@@ -93,7 +93,7 @@ pub(crate) struct Columns {
 }
 
 /// Values that occur again and again, each kept once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Dictionary<T> {
     values: Vec<T>,
     numbers: HashMap<T, u32>,

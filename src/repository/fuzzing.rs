@@ -1,13 +1,11 @@
 //! What fuzz targets need of the repository's insides.
 
-use super::columns::Columns;
-use super::columns::RowReader;
-use super::commit::{CommitReader, Section};
-use super::commit::{FRONT, decode_commits, decode_folders, decode_gone, front_length};
-use super::{
-    CONFIG_CHECK, CommitRef, CompressedBlock, Config, Draft, FolderRecord, MessageRow, Place, RecipeRange, Repository,
-    RunRecord, decode_blobs, encode_commit, segment,
+use super::columns::{Columns, MessageRow, RecipeRange, RowReader};
+use super::commit::{
+    CommitReader, CommitRef, CompressedBlock, Draft, FRONT, FolderRecord, Place, Section, decode_blobs, decode_commits,
+    decode_folders, decode_gone, encode, front_length,
 };
+use super::{CONFIG_CHECK, Config, Repository, RunRecord, segment};
 use crate::digest::{Digest, Domain};
 use crate::error::Result;
 use crate::message::{
@@ -52,7 +50,7 @@ pub(crate) fn commit(octets: &[u8]) {
 pub(crate) fn commit_changed(octets: &[u8]) {
     let mut choices = Choices::new(octets);
     let secrets = choices.one_of(&secrets()).clone();
-    let (draft, rows) = draft(&mut choices);
+    let (draft, rows, blobs) = draft(&mut choices);
     let place = Place {
         mailbox: MailboxName::new(choices.short()),
         sequence: 1,
@@ -63,9 +61,9 @@ pub(crate) fn commit_changed(octets: &[u8]) {
         checkpoint: None,
     };
     let mut packer = Packer::new(1).expect("a packer");
-    let encoded = encode_commit(&draft, &place, KEY, &secrets, [6; SALT], &mut packer).expect("a commit");
+    let encoded = encode(&draft, &place, KEY, &secrets, [6; SALT], &mut packer).expect("a commit");
     let sound = read(&secrets, &encoded.octets).expect("a sound commit is refused");
-    assert_eq!(sound, Content { rows, folders: draft.folders, gone: draft.gone, blobs: draft.blobs.rows().to_vec() });
+    assert_eq!(sound, Content { rows, folders: draft.folders, gone: draft.gone, blobs });
     let mut changed = encoded.octets;
     let at = choices.number() % changed.len();
     changed[at] ^= choices.octet().max(1);
@@ -141,8 +139,8 @@ fn read(secrets: &Secrets, octets: &[u8]) -> Option<Content> {
     Some(content)
 }
 
-/// A draft, and its messages as they must read.
-fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>) {
+/// A draft, and its messages and blobs as they must read.
+fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>, Vec<Row>) {
     let mut draft = Draft::default();
     let mut rows = Vec::new();
     let source = draft.source(SourceId::new([4; 16]), &Kind::Other("fuzz".into()));
@@ -156,8 +154,12 @@ fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>) {
     }
     draft.folders = (0..choices.octet() % 3).map(|_| folder(choices, source)).collect();
     draft.gone = (0..choices.octet() % 3).map(|_| choices.number() as u64).collect();
+    let mut blobs = Vec::new();
     for _ in 0..choices.octet() % 4 {
-        draft.blobs.number(blob(choices));
+        let blob = blob(choices);
+        if draft.blobs.number(blob) as usize == blobs.len() {
+            blobs.push(blob);
+        }
     }
     for _ in 0..choices.octet() % 3 {
         let (mut octets, raw) = (Vec::new(), choices.blob());
@@ -168,7 +170,7 @@ fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>) {
         let digest = Digest::new([choices.octet(); 32]);
         draft.commits = vec![CommitRef { sequence: 0, digest, time: 1, first_ordinal: 0, rows: 7, inlined: true }];
     }
-    (draft, rows)
+    (draft, rows, blobs)
 }
 
 fn row(choices: &mut Choices<'_>, ordinal: u64, source: u32) -> MessageRow {

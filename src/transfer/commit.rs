@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::message::MailboxName;
 use crate::pack::Packer;
-use crate::repository::{Checkpoint, Draft, Journal, JournalName, Place, Repository, encode_commit};
+use crate::repository::{Checkpoint, Draft, Journal, JournalName, Others, Place, Repository, encode_commit};
 use crate::runtime::{self, Executor};
 use crate::store::{Created, Payload};
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub(super) struct Tail {
     time: u64,
     next_ordinal: u64,
     checkpoint: Option<u64>,
+    /// What others have committed since the journal was first read, once another writer was seen.
+    others: Option<Others>,
 }
 
 /// What became of a commit.
@@ -46,6 +48,7 @@ impl Tail {
             time: head.map_or(0, |head| head.time),
             next_ordinal: journal.next_ordinal,
             checkpoint: journal.checkpoint,
+            others: None,
         }
     }
 
@@ -85,14 +88,18 @@ pub(super) async fn commit(
 ) -> Result<Committed> {
     let mut covered = 0;
     loop {
+        if let Some(others) = &tail.others {
+            covered += draft.yield_to(repository.domain(), others)?;
+        }
         if draft.is_empty() {
             // Messages were read again and are what they were, or another writer has committed them all.
             return Ok(Committed { tail, length: 0, covered });
         }
+        let mut changes = None;
         if tail.is_long() {
             let journal = Journal::load(&repository, &tail.mailbox, None).await?;
             if journal.head().map(|head| head.digest) == tail.previous {
-                Checkpoint::of(&journal, &repository).await?.carry(&mut draft)?;
+                changes = Some(Checkpoint::of(&journal, &repository).await?.carry(&mut draft)?);
             }
         }
         let place = tail.place(&repository);
@@ -117,10 +124,11 @@ pub(super) async fn commit(
                 (tail.sequence + 1, Some(encoded.digest), tail.next_ordinal + rows);
             return Ok(Committed { tail, length, covered });
         }
-        draft.commits.clear();
+        changes.into_iter().for_each(|changes| draft.carry_no_more(changes));
         let journal = Journal::load(&repository, &tail.mailbox, None).await?;
-        covered += draft.drop_covered(&repository, &journal, tail.next_ordinal).await?;
-        tail = Tail::of(&journal);
+        let mut others = tail.others.take().unwrap_or_default();
+        others.add(&repository, &journal, tail.next_ordinal).await?;
+        tail = Tail { others: Some(others), ..Tail::of(&journal) };
     }
 }
 

@@ -34,14 +34,18 @@ pub(super) struct Gatherer {
     /// Batches that are still read.
     pub(super) outstanding: usize,
     end: Option<End>,
+    /// Messages that were enumerated will not be read.
+    is_cut_short: bool,
     is_concluded: bool,
 }
 
 /// What the end of a mailbox's enumeration tells.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct End {
     /// The messages that were not seen.
     pub(super) gone: Vec<u64>,
+    /// How many of them had been stored in full.
+    pub(super) stored: u64,
     /// Everything there is was seen.
     pub(super) is_complete: bool,
 }
@@ -91,6 +95,7 @@ impl Gatherer {
             is_committing: false,
             outstanding: 0,
             end: None,
+            is_cut_short: false,
             is_concluded: false,
         }
     }
@@ -187,11 +192,12 @@ impl Gatherer {
             };
             let (recipe, behind) = rest.split_at(length);
             rest = behind;
-            if reason.is_none() {
-                self.open.stored += 1;
-                if let Some(known) = message.known.take() {
-                    self.open.draft.gone.push(known.ordinal);
-                }
+            self.open.stored += u64::from(reason.is_none());
+            if let Some(known) = message.known.take() {
+                // What was stored in full stays until something else is.
+                let is_replaced = reason.is_none() || !known.is_stored();
+                self.open.draft.gone.extend(is_replaced.then_some(known.ordinal));
+                self.open.draft.gone.extend(known.attempts);
             }
             blocks.extend(self.push_recipe(recipe, settings));
             self.push_row(message, reason, open_packs);
@@ -205,7 +211,11 @@ impl Gatherer {
             return;
         }
         self.open.unchanged += 1;
-        match message.known.filter(KnownMessage::is_stored) {
+        let known = message.known.map(|mut known| {
+            self.open.draft.gone.append(&mut known.attempts);
+            known
+        });
+        match known.filter(KnownMessage::is_stored) {
             Some(KnownMessage { ordinal, differs: Differs::InState, .. }) => {
                 self.update(ordinal, 0, message.envelope, false);
             }
@@ -298,8 +308,12 @@ impl Gatherer {
 
     /// Takes in what could only be told at the end: what is gone, and the evidence of containers. True if the enumeration was complete.
     pub(super) fn conclude(&mut self) -> bool {
-        let Some(end) = self.end.take() else { return false };
+        let Some(mut end) = self.end.take() else { return false };
         self.is_concluded = true;
+        if self.is_cut_short {
+            end = End::default();
+            self.folders_last.clear();
+        }
         for mut folder in std::mem::take(&mut self.folders_last) {
             if self.folders_unproven.contains(&folder.path.raw) {
                 folder.evidence = Evidence::NONE;
@@ -309,7 +323,7 @@ impl Gatherer {
             }
         }
         if end.is_complete {
-            self.open.changes.gone += end.gone.len() as u64;
+            self.open.changes.gone += end.stored;
             self.open.draft.gone.extend(end.gone);
             let gone: Vec<Folder> =
                 self.folders.values().filter(|folder| !self.folders_seen.contains(&folder.path.raw)).cloned().collect();
@@ -319,9 +333,10 @@ impl Gatherer {
         end.is_complete
     }
 
-    /// Messages that were enumerated will not be read: no container of this mailbox is proven.
-    pub(super) fn forget_evidence(&mut self) {
-        self.folders_last.clear();
+    /// Messages that were enumerated will not be read: whatever the enumeration still tells, no container of this mailbox is proven, and
+    /// nothing is known to be gone.
+    pub(super) fn cut_short(&mut self) {
+        self.is_cut_short = true;
     }
 
     /// Whether nothing of this mailbox is open or under way.

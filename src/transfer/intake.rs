@@ -158,7 +158,7 @@ impl Receiving {
                 Next::End => {
                     self.state = State::Ended;
                     // An inbox never tells what is gone.
-                    found.end = Some(End { gone: Vec::new(), is_complete: false });
+                    found.end = Some(End::default());
                     return Ok(Taken::Batch(Box::new(found)));
                 }
             }
@@ -316,7 +316,8 @@ impl Found {
         self.weight += entry.weight() as u64;
         let (items, deferred) = (self.items.len(), self.unchanged.len());
         self.take(entry, known);
-        known.judge_deferred(|envelope, verdict| {
+        // Nothing tells that it is no longer where it was.
+        known.judge_deferred(false, |envelope, verdict| {
             self.settle(envelope.folder.clone(), envelope.identity.clone(), envelope.clone(), verdict);
         });
         match self.items.get_mut(items) {
@@ -328,10 +329,12 @@ impl Found {
 
     fn conclude(&mut self, current: &mut Current) {
         let mut settled = Vec::new();
-        current.known.judge_deferred(|envelope, verdict| settled.push((envelope.clone(), verdict)));
+        let is_complete = current.is_complete;
+        current.known.judge_deferred(is_complete, |envelope, verdict| settled.push((envelope.clone(), verdict)));
         for (envelope, verdict) in settled {
             self.settle(envelope.folder.clone(), envelope.identity.clone(), envelope, verdict);
         }
-        self.end = Some(End { gone: current.known.unseen(), is_complete: current.is_complete });
+        let (gone, stored) = current.known.unseen();
+        self.end = Some(End { gone, stored, is_complete });
     }
 }

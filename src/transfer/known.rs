@@ -20,6 +20,10 @@ pub(super) struct KnownMessage {
     pub(super) ordinal: u64,
     digest: [u8; 12],
     quarantine: Option<Reason>,
+    /// The ordinals of what could be read of it in later runs, which are in quarantine.
+    pub(super) attempts: Vec<u64>,
+    /// Digest and reason of the last of these.
+    attempt: Option<([u8; 12], Option<Reason>)>,
     /// What the source says of it beside its octets is not what the journal has.
     pub(super) differs: Differs,
 }
@@ -38,7 +42,8 @@ pub(super) enum Differs {
 impl KnownMessage {
     /// Whether these octets, read to the end or up to what is said, are what the journal has.
     pub(super) fn is(&self, digest: &Digest, quarantine: Option<Reason>) -> bool {
-        self.digest == short(digest) && self.quarantine == quarantine
+        let read = (short(digest), quarantine);
+        (self.digest, self.quarantine) == read || self.attempt == Some(read)
     }
 
     /// Whether the journal has it in full.
@@ -204,7 +209,9 @@ impl KnownMailbox {
         };
         let number = self.folder(&message.envelope.folder).number;
         let candidates = self.candidates(name);
-        let here = candidates.clone().find(|at| self.named[*at].folder == number && !self.named[*at].seen);
+        let is_here = |at: &usize| self.named[*at].folder == number && !self.named[*at].seen;
+        // One that is stored in full before what could be read of it later.
+        let here = candidates.clone().filter(is_here).min_by_key(|at| self.named[*at].quarantine.is_some());
         let Some(at) = here else {
             let check = self.check(name, &message.envelope.evidence);
             let trusted = !self.reread && !message.envelope.evidence.is_none();
@@ -235,8 +242,15 @@ impl KnownMailbox {
             (false, true) => Differs::InEvidence,
             (true, true) => Differs::No,
         };
-        let known =
-            KnownMessage { ordinal: named.ordinal, digest: named.digest, quarantine: named.quarantine, differs };
+        let (ordinal, digest, quarantine) = (named.ordinal, named.digest, named.quarantine);
+        let mut known = KnownMessage { ordinal, digest, quarantine, attempts: Vec::new(), attempt: None, differs };
+        for named in &mut self.named[candidates] {
+            if named.folder == number && !named.seen && named.quarantine.is_some() {
+                named.seen = true;
+                known.attempts.push(named.ordinal);
+                known.attempt = Some((named.digest, named.quarantine));
+            }
+        }
         Verdict::Read(Box::new(self.item(message, Some(known))))
     }
 
@@ -247,11 +261,11 @@ impl KnownMailbox {
         candidates.any(|named| named.folder == folder.number && named.quarantine.is_none())
     }
 
-    /// At the end: what is to be done about messages that may have been moved.
-    pub(super) fn judge_deferred(&mut self, mut each: impl FnMut(&Envelope, Verdict)) {
+    /// At the end: what is to be done about messages that may have been moved. If not everything was seen, they may as well be copies.
+    pub(super) fn judge_deferred(&mut self, is_complete: bool, mut each: impl FnMut(&Envelope, Verdict)) {
         for (message, at) in std::mem::take(&mut self.deferred) {
             let envelope = message.envelope.clone();
-            if self.named[at].seen {
+            if self.named[at].seen || !is_complete {
                 let item = self.item(message, None);
                 each(&envelope, Verdict::Read(Box::new(item)));
             } else {
@@ -272,14 +286,20 @@ impl KnownMailbox {
         }
     }
 
-    /// The messages that were not seen.
-    pub(super) fn unseen(&self) -> Vec<u64> {
-        let named = self.named.iter().filter(|named| !named.seen).map(|named| named.ordinal);
-        let content = self.folders.values().flat_map(|folder| &folder.content);
-        let content = content.filter(|content| !content.seen).map(|content| content.ordinal);
-        let mut unseen: Vec<u64> = named.chain(content).collect();
+    /// The messages that were not seen, and how many of them are stored in full.
+    pub(super) fn unseen(&self) -> (Vec<u64>, u64) {
+        let named = self.named.iter().filter(|named| !named.seen);
+        let named = named.map(|named| (named.ordinal, named.quarantine.is_some()));
+        let content = self.folders.values().flat_map(|folder| &folder.content).filter(|content| !content.seen);
+        let content = content.map(|content| (content.ordinal, content.quarantined));
+        let mut stored = 0;
+        let unseen = named.chain(content).map(|(ordinal, is_quarantined)| {
+            stored += u64::from(!is_quarantined);
+            ordinal
+        });
+        let mut unseen: Vec<u64> = unseen.collect();
         unseen.sort_unstable();
-        unseen
+        (unseen, stored)
     }
 
     fn item(&mut self, message: Message, known: Option<KnownMessage>) -> Item {

@@ -437,8 +437,8 @@ impl Transfer {
                 }
             }
         }
-        let is_over = !self.is_taking || self.phase == Phase::Stopping;
-        let nothing_comes = self.intake.is_none() && self.enumerating.is_none() && is_over;
+        let takes_no_more = !self.is_taking || self.phase == Phase::Stopping;
+        let nothing_comes = self.intake.is_none() && self.enumerating.is_none() && takes_no_more;
         if nothing_comes && self.work.is_empty() && self.lanes.running == 0 && self.lanes.parked.is_empty() {
             self.seal_idle_packs();
         }
@@ -716,6 +716,8 @@ impl Transfer {
         }
         blocks.into_iter().for_each(|block| self.compress(mailbox, block));
         match step {
+            // Nothing that it reads will be committed.
+            _ if self.phase == Phase::Aborting => {}
             Step::Again => self.run_lane(lane, mailbox),
             Step::PackFull => self.pack_finished(lane, pack, Some(mailbox)),
             Step::Done => self.lanes.idle.push_back(lane),
@@ -814,15 +816,14 @@ impl Transfer {
             self.batches.give_back(permit);
             if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
                 gatherer.outstanding -= 1;
-                gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
-                gatherer.forget_evidence();
+                gatherer.cut_short();
             }
         }
         if self.intake.take().is_some()
             && let Some(mailbox) = self.enumerating.take()
             && let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox)
         {
-            gatherer.end(gather::End { gone: Vec::new(), is_complete: false });
+            gatherer.end(gather::End::default());
         }
     }
 
@@ -835,6 +836,16 @@ impl Transfer {
         self.packs.finished.clear();
         self.lanes.parked.clear();
         self.lanes.idle.clear();
+    }
+
+    /// Gives back all memory: who is over must not keep others waiting, even if it is not dropped yet.
+    fn release(&mut self) {
+        self.tasks.clear();
+        self.intake = None;
+        self.work.clear();
+        self.gatherers.clear();
+        self.packs.finished.clear();
+        (self.lanes, self.batches) = (Lanes::default(), BatchPermits::default());
     }
 
     fn fail(&mut self, error: Error) {
@@ -890,6 +901,7 @@ impl Stream for Transfer {
                 return Poll::Ready(Some(outcome));
             }
             if self.phase == Phase::Done {
+                self.release();
                 return Poll::Ready(None);
             }
             if self.shutdown.as_mut().is_some_and(|signal| signal.poll_unpin(cx).is_ready()) {

@@ -3,19 +3,21 @@
 
 use futures::executor::block_on;
 use mailrail::ledger::Ledger;
-use mailrail::message::MailboxName;
+use mailrail::message::{Identity, MailboxName};
 use mailrail::repository::Seams;
 use mailrail::restore::RestoreReport;
 use mailrail::runtime::Clock;
 use mailrail::sink::{MailboxSink, Note, Sink};
-use mailrail::source::{Kind, MailboxIter, Source, SourceId};
+use mailrail::source::{Batch, Kind, Known, MailboxIter, MailboxSource, Source, SourceId};
 use mailrail::store::{MemoryStore, Store};
-use mailrail::testing::{ManualClock, SeededRandomness};
+use mailrail::testing::{self, ManualClock, SeededRandomness};
 use mailrail::{Engine, Protection, Repository, Resources, Result, Settings};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A repository in memory, with a clock that stands still until it is moved.
@@ -85,6 +87,7 @@ pub fn push(engine: &Engine, source: impl Source) -> Ledger {
 struct SystemClockAhead;
 
 impl Clock for SystemClockAhead {
+    #[allow(clippy::disallowed_methods, reason = "it is a clock")]
     fn now(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600)
     }
@@ -244,4 +247,97 @@ impl Sink for SharedSink {
     fn mailbox(&self, name: &MailboxName, notes: &mut Vec<Note>) -> Result<Box<dyn MailboxSink>> {
         self.0.mailbox(name, notes)
     }
+}
+
+/// Gives at most so many entries at a time, so that few messages make many batches, and so many commits.
+#[derive(Debug)]
+pub struct Drip(pub Arc<dyn Source>, pub usize);
+
+impl Source for Drip {
+    fn id(&self) -> SourceId {
+        self.0.id()
+    }
+
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    fn mailboxes(&self) -> Result<MailboxIter> {
+        let entries = self.1;
+        Ok(Box::new(self.0.mailboxes()?.map(move |mailbox| {
+            let inner = mailbox?;
+            Ok(Box::new(DrippingMailbox { inner, entries }) as Box<dyn MailboxSource>)
+        })))
+    }
+}
+
+struct DrippingMailbox {
+    inner: Box<dyn MailboxSource>,
+    entries: usize,
+}
+
+impl MailboxSource for DrippingMailbox {
+    fn name(&self) -> &MailboxName {
+        self.inner.name()
+    }
+
+    fn fill(&mut self, known: &mut dyn Known, batch: &mut Batch) -> Result<bool> {
+        for _ in 0..self.entries {
+            let mut one = Batch::new(1);
+            let more = self.inner.fill(known, &mut one)?;
+            one.into_entries().into_iter().for_each(|entry| batch.push(entry));
+            if !more {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A future that is polled by hand, so that a test says who goes on when.
+pub struct Driven<T>(pub Option<Pin<Box<dyn Future<Output = T>>>>);
+
+impl<T> Driven<T> {
+    pub fn new(future: impl Future<Output = T> + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+
+    /// Polls it until it waits for something outside of itself; its output if it is done.
+    pub fn poll(&mut self) -> Option<T> {
+        let mut context = Context::from_waker(Waker::noop());
+        let future = self.0.as_mut().expect("it is done already");
+        // A future may ask to be polled again at once: nothing here tells, so it is polled as often as it could need it.
+        for _ in 0..64 {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                self.0 = None;
+                return Some(output);
+            }
+        }
+        None
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// All messages that a restore delivers, by mailbox, folder and name; one that comes twice is a failure.
+pub type Delivered = BTreeMap<(String, String, String), Vec<u8>>;
+
+pub fn delivered(engine: &Engine) -> (Delivered, RestoreReport) {
+    let sink = testing::sink::Memory::new(Kind::Other("memory".into()));
+    let report = block_on(engine.restore(sink.clone()).finish()).unwrap();
+    let mut all = Delivered::new();
+    for (mailbox, contents) in sink.mailboxes() {
+        for message in contents.messages {
+            let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+            let name = match &message.envelope.identity {
+                Identity::Named(name) => text(name),
+                _ => format!("at {}", message.position),
+            };
+            let key = (mailbox.to_string(), text(&message.envelope.folder), name);
+            assert_eq!(all.insert(key.clone(), message.octets), None, "{key:?} came twice");
+        }
+    }
+    (all, report)
 }

@@ -1,0 +1,127 @@
+//! Packs, compression and the dedup index, opened for the crate's own benches (feature `bench-internals`).
+//!
+//! **Not part of the API**: everything here may change or go in any version, without notice.
+
+use crate::digest::{Digest, Domain};
+use crate::error::Result;
+use crate::index::{Index as _, RamIndex};
+use crate::pack::{self, FinishedPack, Location, PackId, PackReader, PackWriter, Packer, Row};
+use crate::seal::{SALT, Secrets};
+
+/// Compresses blobs as a lane does, into a buffer that is used again and again.
+#[derive(Debug)]
+pub struct Compressor {
+    packer: Packer,
+    frame: Vec<u8>,
+}
+
+impl Compressor {
+    /// A compressor of this zstd level.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn new(level: i32) -> Result<Self> {
+        Ok(Self { packer: Packer::new(level)?, frame: Vec::new() })
+    }
+
+    /// `content` with the octet of its codec in front.
+    ///
+    /// # Errors
+    /// If the compressor fails.
+    pub fn compress(&mut self, content: &[u8]) -> Result<&[u8]> {
+        self.frame.clear();
+        self.packer.compress(content, &mut self.frame)?;
+        Ok(&self.frame)
+    }
+}
+
+/// Undoes [`Compressor::compress`]; `length` is that of the content, in octets.
+///
+/// # Errors
+/// [`Damaged`](crate::ErrorKind::Damaged) if `frame` is none, or its content has another length.
+pub fn decompress(frame: &[u8], length: usize) -> Result<Vec<u8>> {
+    pack::decompress(frame, length)
+}
+
+/// Writes and reads packs with made-up secrets.
+#[derive(Debug)]
+pub struct Packs {
+    secrets: Secrets,
+    packer: Packer,
+}
+
+/// A pack that was written.
+#[derive(Debug)]
+pub struct Pack(FinishedPack);
+
+impl Packs {
+    const ID: PackId = PackId::new([5; 16]);
+
+    /// Packs at the default level, encrypted or with checksums only.
+    ///
+    /// # Errors
+    /// If there is no memory for a compressor.
+    pub fn new(is_sealed: bool) -> Result<Self> {
+        let secrets = Secrets { domain: Domain::new([3; 32]), master: is_sealed.then_some([9; 32]) };
+        Ok(Self { secrets, packer: Packer::new(3)? })
+    }
+
+    /// Writes a pack of these blobs; `capacity` octets are reserved for it.
+    ///
+    /// # Errors
+    /// If a blob is too long.
+    pub fn write(&mut self, blobs: &[(Digest, Vec<u8>)], capacity: usize) -> Result<Pack> {
+        let mut writer = PackWriter::new(Self::ID, &self.secrets, [6; SALT], capacity)?;
+        for (digest, content) in blobs {
+            writer.add(*digest, content, &mut self.packer)?;
+        }
+        writer.finish().map(Pack)
+    }
+
+    /// Reads every blob of a pack, each from a copy of its frame as a store gives it, and sums up their lengths.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) if one does not verify.
+    pub fn read(&self, Pack(pack): &Pack) -> Result<u64> {
+        let reader = PackReader::new(pack.id, &self.secrets, &pack.octets)?;
+        let mut octets = 0;
+        let mut frame = Vec::new();
+        for Row { at, .. } in &pack.rows {
+            frame.clear();
+            let from = at.offset as usize;
+            frame.extend_from_slice(&pack.octets[from..from + at.stored as usize]);
+            octets += reader.blob(at, &mut frame)?.len() as u64;
+        }
+        Ok(octets)
+    }
+}
+
+/// The dedup index in memory, with rows made of numbers.
+#[derive(Debug)]
+pub struct Index(RamIndex);
+
+impl Index {
+    /// Octets that a row takes at most.
+    pub const ROW_OCTETS: usize = RamIndex::ROW_OCTETS;
+
+    /// An empty index that takes at most this many octets.
+    #[must_use]
+    pub fn new(octets: usize) -> Self {
+        Self(RamIndex::new(octets))
+    }
+
+    /// Remembers blobs of these digests as a pack's.
+    pub fn insert(&self, pack: u32, digests: &[Digest]) {
+        let mut id = [0; 16];
+        id[12..].copy_from_slice(&pack.to_be_bytes());
+        let at = Location { pack: PackId::new(id), offset: 40, stored: 1000, content: 4000, frame: 0 };
+        let rows: Vec<Row> = digests.iter().map(|digest| Row { digest: *digest, at }).collect();
+        self.0.insert(&rows);
+    }
+
+    /// Whether the index remembers a blob of this digest.
+    #[must_use]
+    pub fn remembers(&self, digest: &Digest) -> bool {
+        self.0.look_up(digest, 4000).is_some()
+    }
+}
