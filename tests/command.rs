@@ -2,12 +2,12 @@
 #![cfg(feature = "cli")]
 
 use mailrail::organisation::Organisation;
+use mailrail::runtime::{Clock, SystemClock};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 const COMMANDS: [&str; 7] = ["push", "restore", "compare", "check", "ls", "stats", "demo"];
@@ -339,9 +339,9 @@ fn one_mailbox_can_be_restored_alone() {
 #[test]
 fn an_earlier_state_can_be_restored() {
     let place = Place::small();
-    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let before = SystemClock.now();
     place.push().ended(0);
-    let then = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let then = SystemClock.now();
     let mail = tree(&place.path("mail"));
     fs::remove_file(place.a_message()).unwrap();
     let again = place.push().ended(0).json();

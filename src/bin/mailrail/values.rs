@@ -22,7 +22,8 @@ const UNITS: [(&str, u64); 12] = [
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
     let digits = text.trim().trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let unit = text.trim()[digits.len()..].trim().to_ascii_lowercase();
-    let factor = UNITS.iter().find(|(name, _)| *name == unit || (*name == "" && unit == "b")).map(|(_, factor)| factor);
+    let factor =
+        UNITS.iter().find(|(name, _)| *name == unit || (name.is_empty() && unit == "b")).map(|(_, factor)| factor);
     let number = digits.parse::<u64>().ok();
     let octets = number.zip(factor).and_then(|(number, factor)| number.checked_mul(*factor));
     let octets = octets.ok_or("give a size like 64MiB")?;
@@ -75,8 +76,7 @@ fn rfc_3339(text: &str) -> Option<u64> {
         return None;
     }
     let time = DateTime::parse_rfc3339(&format!("{}{zone}", second.to_ascii_uppercase()))?;
-    let days =
-        DateTime { tz_before_gmt: false, tz_hour: 0, tz_minute: 0, hour: 0, minute: 0, second: 0, ..time.clone() };
+    let days = DateTime { tz_before_gmt: false, tz_hour: 0, tz_minute: 0, hour: 0, minute: 0, second: 0, ..time };
     let is_day = DateTime::from_timestamp(days.to_timestamp()) == days;
     // A leap second (RFC 3339 5.7) counts as the second after it.
     let is_time = time.hour < 24 && time.minute < 60 && time.second <= 60 && time.tz_hour < 24 && time.tz_minute < 60;
