@@ -191,7 +191,11 @@ mod tests {
             index.insert(&[row(number)]);
             assert!(index.look_up(&row(0).digest, 0).is_some(), "forgotten at {number}");
         }
-        let kept: usize = index.shards.iter().map(|shard| lock(shard).young.len() + lock(shard).old.len()).sum();
+        let held = |shard: &Mutex<Shard>| {
+            let shard = lock(shard);
+            shard.young.len() + shard.old.len()
+        };
+        let kept: usize = index.shards.iter().map(held).sum();
         assert!(kept <= 1000, "{kept} rows kept");
         assert!(index.look_up(&row(1).digest, 1).is_none());
     }

@@ -2,12 +2,12 @@
 #![cfg(feature = "cli")]
 
 use mailrail::organisation::Organisation;
+use mailrail::runtime::{Clock, SystemClock};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 const COMMANDS: [&str; 7] = ["push", "restore", "compare", "check", "ls", "stats", "demo"];
@@ -231,6 +231,52 @@ fn every_command_prints_one_json_object_with_a_schema() {
 }
 
 #[test]
+fn mailboxes_and_messages_are_listed() {
+    let place = Place::small();
+    let file = place.a_message();
+    let relative = file.strip_prefix(place.path("mail")).unwrap().to_owned();
+    place.push().ended(0);
+    let mailbox = relative.iter().next().unwrap().to_str().unwrap();
+    let all = place.run(&["ls", "@/repository"]).ended(0);
+    assert_eq!(all.out.lines().count(), 1 + 3, "{all:?}");
+    assert!(all.out.lines().any(|line| line.ends_with(mailbox)), "{all:?}");
+    let one = place.run(&["ls", "@/repository", mailbox]).ended(0);
+    let messages = files(&place.path("mail").join(mailbox)).len();
+    assert_eq!(one.out.lines().count(), 1 + messages, "{one:?}");
+    let unique = relative.file_name().unwrap().to_str().unwrap().split(':').next().unwrap();
+    assert!(one.out.contains(unique), "{one:?}");
+    let (run, value) = place.json(&["ls", "@/repository", mailbox]);
+    run.ended(0);
+    let listed = value["messages"].as_array().unwrap();
+    let message = listed.iter().find(|message| message["name"] == unique).unwrap();
+    assert_eq!(message["bytes"].as_u64(), Some(file.metadata().unwrap().len()));
+    let (run, value) = place.json(&["ls", "@/repository"]);
+    run.ended(0);
+    let counts = value["mailboxes"].as_array().unwrap().iter().map(|mailbox| mailbox["messages"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), place.messages);
+    place.run(&["ls", "@/repository", "nobody"]).failed(1, "there is no mailbox 'nobody'");
+    let before = place.run(&["ls", "@/repository", "--at", "1999-01-01T00:00:00Z"]).ended(0);
+    assert_eq!(before.out.lines().count(), 1, "{before:?}");
+}
+
+#[test]
+fn statistics_count_what_is_held_and_taken() {
+    let place = Place::small();
+    let pushed = place.push().ended(0).json();
+    place.push().ended(0);
+    let (run, value) = place.json(&["stats", "@/repository"]);
+    run.ended(0);
+    assert_eq!(value["messages"], place.messages);
+    assert_eq!(value["message_bytes"], pushed["bytes"]["read"]);
+    let taken: u64 = files(&place.path("repository")).iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert_eq!(value["stored_bytes"].as_u64(), Some(taken));
+    assert_eq!(value["history"].as_array().unwrap().len(), 2);
+    let stats = place.run(&["stats", "@/repository"]).ended(0);
+    assert_eq!(stats.row("messages"), place.messages.to_string());
+    assert!(stats.out.contains("Runs (2)"), "{stats:?}");
+}
+
+#[test]
 fn mbox_and_eml_are_sources_and_sinks_too() {
     let place = Place::small();
     let mbox = "From a@b.c Mon Jan  5 10:00:00 2026\nSubject: one\n\nOne\n\nFrom a@b.c Mon Jan  5 10:00:01 2026\nSubject: two\n\nTwo\n\n";
@@ -293,9 +339,9 @@ fn one_mailbox_can_be_restored_alone() {
 #[test]
 fn an_earlier_state_can_be_restored() {
     let place = Place::small();
-    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let before = SystemClock.now();
     place.push().ended(0);
-    let then = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let then = SystemClock.now();
     let mail = tree(&place.path("mail"));
     fs::remove_file(place.a_message()).unwrap();
     let again = place.push().ended(0).json();
@@ -392,6 +438,8 @@ fn a_sealed_repository_opens_with_its_key_only() {
         &["restore", "@/repository", "maildir:@/restored"],
         &["compare", "maildir:@/mail", "@/repository"],
         &["check", "@/repository"],
+        &["ls", "@/repository"],
+        &["stats", "@/repository"],
     ] {
         place.run_plain(arguments).failed(1, "give --key-file FILE");
         place.run_plain(&[arguments, &["--key-file", "@/wrong"]].concat()).failed(1, "key");
@@ -435,7 +483,9 @@ fn no_repository_is_made_where_something_else_is() {
     place.run(&["push", "maildir:@/mail", "@/git"]).failed(1, "config");
     fs::create_dir(place.path("empty")).unwrap();
     for repository in ["@/absent", "@/empty", "@/somebodys"] {
-        place.run(&["check", repository]).failed(1, "there is no repository");
+        for command in ["check", "ls", "stats"] {
+            place.run(&[command, repository]).failed(1, "there is no repository");
+        }
         place.run(&["restore", repository, "maildir:@/restored"]).failed(1, "there is no repository");
         place.run(&["compare", "maildir:@/mail", repository]).failed(1, "there is no repository");
     }

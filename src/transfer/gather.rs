@@ -3,7 +3,8 @@
 use super::append::Ticket;
 use super::known::{Differs, KnownMessage};
 use super::lane::Read;
-use super::{BatchPermit, Outcome, Settled};
+use super::state::BatchPermit;
+use super::{Outcome, Settled};
 use crate::ledger::Changes;
 use crate::message::{Envelope, Evidence, Folder, Identity, MailboxName};
 use crate::pack::PackId;
@@ -339,13 +340,18 @@ impl Gatherer {
         self.is_cut_short = true;
     }
 
-    /// Whether nothing of this mailbox is open or under way.
-    pub(super) fn is_finished(&self) -> bool {
-        self.is_concluded
+    /// Whether everything that it was given is committed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding == 0
             && !self.is_committing
             && self.closed.is_empty()
             && self.open.draft.is_empty()
             && self.open.is_settled()
+    }
+
+    /// Whether nothing of this mailbox is open or under way.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_concluded && self.is_idle()
     }
 }
 

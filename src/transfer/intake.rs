@@ -42,16 +42,9 @@ pub(super) struct Receiving {
     resources: Resources,
     inbox: Inbox,
     known: Option<(KnownMailbox, Option<Permit>)>,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nothing is uncommitted.
-    Idle,
-    /// Messages were taken in that nobody has closed a commit for.
-    Gathering,
-    Ended,
+    /// A message that was waited for.
+    held: Option<Box<Appended>>,
+    is_ended: bool,
 }
 
 /// The mailbox being enumerated.
@@ -74,6 +67,8 @@ pub(super) enum Taken {
     Unopened(Error),
     /// No more messages are waiting: what is gathered should be committed.
     Pause,
+    /// A message is waiting to be taken.
+    Ready,
     /// All mailboxes are enumerated.
     End,
 }
@@ -113,6 +108,17 @@ pub(super) struct Update {
 }
 
 impl Intake {
+    /// Waits until there is something to take; a source always has something.
+    pub(super) async fn wait(self) -> (Self, Result<Taken>) {
+        match self {
+            Self::Source(_) => (self, Ok(Taken::Ready)),
+            Self::Inbox(mut receiving) => {
+                let taken = receiving.wait().await;
+                (Self::Inbox(receiving), taken)
+            }
+        }
+    }
+
     /// Takes the next step.
     pub(super) async fn step(self) -> (Self, Result<Taken>) {
         match self {
@@ -130,42 +136,59 @@ impl Intake {
 
 impl Receiving {
     pub(super) fn new(repository: Repository, resources: Resources, inbox: Inbox) -> Self {
-        Self { repository, resources, inbox, known: None, state: State::Idle }
+        Self { repository, resources, inbox, known: None, held: None, is_ended: false }
     }
 
+    async fn open(&mut self) -> Result<Taken> {
+        let journal = Journal::load(&self.repository, &self.inbox.mailbox, None).await?;
+        let source = self.inbox.source.0;
+        self.known = Some(know(&self.repository, &self.resources, &journal, source, false).await?);
+        let name = Arc::new(self.inbox.mailbox.clone());
+        let folders = folders_of(&journal, source);
+        Ok(Taken::Mailbox(Box::new(Opened { name, tail: Tail::of(&journal), folders })))
+    }
+
+    /// Waits until there is something to take, and answers questions meanwhile. Needs no memory.
+    async fn wait(&mut self) -> Result<Taken> {
+        let Some((known, _)) = &mut self.known else { return self.open().await };
+        if self.is_ended {
+            return Ok(Taken::End);
+        }
+        if self.held.is_none() {
+            match self.inbox.next(known, true).await {
+                Next::Appended(appended) => self.held = Some(appended),
+                Next::Nothing | Next::End => return Ok(self.end(Found::default())),
+            }
+        }
+        Ok(Taken::Ready)
+    }
+
+    /// Takes what is waiting.
     async fn step(&mut self) -> Result<Taken> {
-        let Some((known, _)) = &mut self.known else {
-            let journal = Journal::load(&self.repository, &self.inbox.mailbox, None).await?;
-            let source = self.inbox.source.0;
-            self.known = Some(know(&self.repository, &self.resources, &journal, source, false).await?);
-            let name = Arc::new(self.inbox.mailbox.clone());
-            let folders = folders_of(&journal, source);
-            return Ok(Taken::Mailbox(Box::new(Opened { name, tail: Tail::of(&journal), folders })));
-        };
-        if self.state == State::Ended {
+        let Some((known, _)) = &mut self.known else { return self.open().await };
+        if self.is_ended {
             return Ok(Taken::End);
         }
         let mut found = Found::default();
-        let mut wait = self.state == State::Idle;
-        while found.weight < BATCH && found.items.len() < Batch::ENTRIES_MAX {
-            match self.inbox.next(known, wait).await {
-                Next::Appended(appended) => found.append(*appended, known),
-                Next::Nothing if found.seen == 0 => {
-                    self.state = State::Idle;
-                    return Ok(Taken::Pause);
-                }
-                Next::Nothing => break,
-                Next::End => {
-                    self.state = State::Ended;
-                    // An inbox never tells what is gone.
-                    found.end = Some(End::default());
-                    return Ok(Taken::Batch(Box::new(found)));
-                }
-            }
-            wait = false;
+        if let Some(held) = self.held.take() {
+            found.append(*held, known);
         }
-        self.state = State::Gathering;
+        while found.weight < BATCH && found.items.len() < Batch::ENTRIES_MAX {
+            match self.inbox.next(known, false).await {
+                Next::Appended(appended) => found.append(*appended, known),
+                Next::Nothing if found.seen == 0 => return Ok(Taken::Pause),
+                Next::Nothing => break,
+                Next::End => return Ok(self.end(found)),
+            }
+        }
         Ok(Taken::Batch(Box::new(found)))
+    }
+
+    /// An inbox never tells what is gone.
+    fn end(&mut self, mut found: Found) -> Taken {
+        self.is_ended = true;
+        found.end = Some(End::default());
+        Taken::Batch(Box::new(found))
     }
 }
 

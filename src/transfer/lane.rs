@@ -1,9 +1,9 @@
 //! A lane: the work on messages from their octets to recipes and packs. It runs on a worker, in turns of bounded length, and never waits.
 
-use super::BatchPermit;
 use super::append::Ticket;
 use super::dedup::{Dedup, Found};
 use super::known::{Differs, KnownMessage};
+use super::state::BatchPermit;
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
@@ -132,9 +132,9 @@ impl Lane {
     }
 
     /// Gives the lane messages to read. Those given before are read.
-    pub(super) fn give(&mut self, items: Vec<Item>, permit: BatchPermit) {
+    pub(super) fn give(&mut self, items: Vec<Item>, permit: Option<BatchPermit>) {
         self.items = items.into_iter();
-        self.batch_permit = Some(permit);
+        self.batch_permit = permit;
     }
 
     /// Reads on for one turn. The lane must have a pack.

@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Checks that a repository is what was written.
     Check(Check),
+    /// Lists mailboxes, or the messages of one.
+    Ls(Ls),
+    /// Tells what a repository holds and takes.
+    Stats(Stats),
     /// Makes a small synthetic organisation, pushes, checks, restores and compares it, and tells what was saved.
     Demo(Demo),
 }
@@ -120,6 +124,26 @@ pub(crate) struct Check {
     /// Read every pack, verify every blob, and rebuild every message.
     #[arg(long)]
     pub(crate) read_data: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ls {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// List the messages of this mailbox.
+    #[arg(value_parser = a_mailbox())]
+    pub(crate) mailbox: Option<MailboxName>,
+    /// List what was there at this time: RFC 3339 (2026-11-22T10:00:00Z), or @SECONDS[.FRACTION] since 1970.
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) at: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stats {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
 }
 
 #[derive(Args, Debug)]

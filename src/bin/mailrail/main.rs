@@ -11,12 +11,14 @@ mod demo;
 mod failure;
 mod interrupt;
 mod key;
+mod ls;
 mod output;
 mod place;
 mod progress;
 mod push;
 mod repository;
 mod restore;
+mod stats;
 mod values;
 
 use arguments::{Arguments, Command, Common};
@@ -65,6 +67,8 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Restore(arguments) => restore::run(common, arguments).await,
             Command::Compare(arguments) => compare::run(common, arguments).await,
             Command::Check(arguments) => check::run(common, arguments).await,
+            Command::Ls(arguments) => ls::run(common, arguments).await,
+            Command::Stats(arguments) => stats::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });

@@ -105,7 +105,7 @@ fn resolved(path: &Path) -> PathBuf {
     let known = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     known.map_or_else(
         || path.clone(),
-        |(ancestor, real)| real.join(path.strip_prefix(ancestor).unwrap_or(Path::new(""))),
+        |(ancestor, real)| real.join(path.strip_prefix(ancestor).unwrap_or_else(|_| Path::new(""))),
     )
 }
 

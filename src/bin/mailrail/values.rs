@@ -22,7 +22,8 @@ const UNITS: [(&str, u64); 12] = [
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
     let digits = text.trim().trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let unit = text.trim()[digits.len()..].trim().to_ascii_lowercase();
-    let factor = UNITS.iter().find(|(name, _)| *name == unit || (*name == "" && unit == "b")).map(|(_, factor)| factor);
+    let factor =
+        UNITS.iter().find(|(name, _)| *name == unit || (name.is_empty() && unit == "b")).map(|(_, factor)| factor);
     let number = digits.parse::<u64>().ok();
     let octets = number.zip(factor).and_then(|(number, factor)| number.checked_mul(*factor));
     let octets = octets.ok_or("give a size like 64MiB")?;
@@ -39,6 +40,15 @@ pub(crate) fn time(text: &str) -> Result<u64, String> {
         None => rfc_3339(text),
     };
     nanoseconds.ok_or_else(|| "give a time like 2026-11-22T10:00:00Z or @1795341600".into())
+}
+
+/// A point in time in seconds since 1970, as RFC 3339 has it; as `@SECONDS` if that has no year for it.
+pub(crate) fn shown(seconds: i64) -> String {
+    const YEARS_0_TO_9999: std::ops::Range<i64> = -62_167_219_200..253_402_300_800;
+    if !YEARS_0_TO_9999.contains(&seconds) {
+        return format!("@{seconds}");
+    }
+    DateTime::from_timestamp(seconds).to_rfc3339()
 }
 
 fn since_1970(text: &str) -> Option<u64> {
@@ -66,8 +76,7 @@ fn rfc_3339(text: &str) -> Option<u64> {
         return None;
     }
     let time = DateTime::parse_rfc3339(&format!("{}{zone}", second.to_ascii_uppercase()))?;
-    let days =
-        DateTime { tz_before_gmt: false, tz_hour: 0, tz_minute: 0, hour: 0, minute: 0, second: 0, ..time.clone() };
+    let days = DateTime { tz_before_gmt: false, tz_hour: 0, tz_minute: 0, hour: 0, minute: 0, second: 0, ..time };
     let is_day = DateTime::from_timestamp(days.to_timestamp()) == days;
     // A leap second (RFC 3339 5.7) counts as the second after it.
     let is_time = time.hour < 24 && time.minute < 60 && time.second <= 60 && time.tz_hour < 24 && time.tz_minute < 60;
@@ -123,6 +132,15 @@ mod tests {
         ] {
             assert_eq!(time(text), Ok(nanoseconds), "{text}");
         }
+    }
+
+    #[test]
+    fn times_are_shown_for_every_number_of_seconds() {
+        assert_eq!(shown(1_795_341_600), "2026-11-22T10:00:00Z");
+        assert_eq!(shown(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(shown(253_402_300_799), "9999-12-31T23:59:59Z");
+        assert_eq!(shown(-62_167_219_200), "0000-01-01T00:00:00Z");
+        assert_eq!([i64::MIN, i64::MAX].map(shown), ["@-9223372036854775808", "@9223372036854775807"]);
     }
 
     #[test]

@@ -1,0 +1,84 @@
+//! `mailrail stats`.
+
+use crate::Status;
+use crate::arguments::{Common, Stats};
+use crate::failure::Failure;
+use crate::output::{Account, grouped, object, print_json, size};
+use crate::{repository, values};
+use mailrail::Settings;
+use mailrail::reading::{Run, Statistics};
+use serde_json::json;
+
+/// The most runs that are shown as text.
+const RUNS_MAX: usize = 10;
+
+pub(crate) async fn run(common: &Common, arguments: Stats) -> Result<Status, Failure> {
+    let Stats { repository: path } = arguments;
+    let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
+    let statistics = engine.statistics().await?;
+    let runs = engine.runs().await?;
+    if common.json {
+        let history = runs.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
+        print_json(object(&statistics, json!({ "stored_bytes": stored(&statistics), "history": history }))?)?;
+    } else {
+        let mut account = Account::default();
+        account.heading(format!("Repository {}", path.display()));
+        add(&mut account, &statistics);
+        history(&mut account, &runs);
+        account.print()?;
+    }
+    Ok(Status::Complete)
+}
+
+fn add(account: &mut Account, statistics: &Statistics) {
+    account.heading("Holds");
+    account.count("mailboxes", statistics.mailboxes);
+    account.count("messages", statistics.messages);
+    account.octets("octets", statistics.message_bytes);
+    account.count("in quarantine", statistics.quarantined);
+    account.heading("Takes");
+    for (label, objects, octets) in [
+        ("packs", statistics.packs, statistics.pack_bytes),
+        ("commits", statistics.commits, statistics.commit_bytes),
+        ("others", statistics.other_objects, statistics.other_bytes),
+    ] {
+        account.row(label, grouped(octets), format!("{}, {} objects", size(octets), grouped(objects)));
+    }
+    let stored = stored(statistics);
+    account.octets("together", stored);
+    if statistics.message_bytes > 0 && stored > 0 {
+        account.row("ratio", format!("{:.2}", statistics.message_bytes as f64 / stored as f64), "held : taken");
+    }
+}
+
+/// The latest runs, the latest last.
+fn history(account: &mut Account, runs: &[Run]) {
+    if runs.is_empty() {
+        return;
+    }
+    account.heading(format!("Runs ({})", grouped(runs.len() as u64)));
+    for run in runs.iter().skip(runs.len().saturating_sub(RUNS_MAX)) {
+        let ledger = &run.ledger;
+        account.line(format!(
+            "  {}  {:>9.2} s  {:>12} stored  {:>9} read  {:>9} written",
+            values::shown(seconds(run.started)),
+            run.ended.saturating_sub(run.started) as f64 / 1e9,
+            grouped(ledger.messages.stored),
+            size(ledger.bytes.read),
+            size(ledger.bytes.written),
+        ));
+    }
+}
+
+fn as_json(run: &Run) -> Result<serde_json::Value, Failure> {
+    let times = json!({ "started": values::shown(seconds(run.started)), "ended": values::shown(seconds(run.ended)) });
+    object(&run.ledger, times)
+}
+
+fn stored(statistics: &Statistics) -> u64 {
+    statistics.pack_bytes + statistics.commit_bytes + statistics.other_bytes
+}
+
+fn seconds(nanoseconds: u64) -> i64 {
+    (nanoseconds / 1_000_000_000) as i64
+}

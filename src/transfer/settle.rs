@@ -1,0 +1,248 @@
+//! What a transfer does about what ended.
+
+use super::commit::Committed;
+use super::gather::Gatherer;
+use super::intake::{Found, Intake, Opened, Taken};
+use super::lane::{Lane, Output, Step};
+use super::state::{BatchPermit, Work};
+use super::{Event, Outcome, Phase, Shared, Transfer};
+use crate::budget::Permit;
+use crate::error::{Error, Result};
+use crate::ledger::Incomplete;
+use crate::pack::{FinishedPack, PackId, Row};
+use crate::repository::{JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
+
+impl Transfer {
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Begun(working_set, pack, batch) => {
+                self.batches.own = Some(batch);
+                self.add_lane(working_set, pack);
+                if self.phase == Phase::Starting {
+                    self.phase = Phase::Running;
+                }
+            }
+            Event::BatchPermit(permit) => {
+                self.batches.is_waiting = false;
+                // Who sleeps holds no memory.
+                self.batches.granted = (self.phase != Phase::Dormant).then_some(permit);
+            }
+            Event::StoppedWaiting => {
+                self.is_taking = false;
+                self.end_enumeration();
+            }
+            Event::Taken(intake, taken, permit) => self.take(intake, taken, permit),
+            Event::Lane { lane, mailbox, outcome } => self.lane_came_back(lane, mailbox, outcome),
+            Event::Sealed { lane, pack } => {
+                self.lanes.running -= 1;
+                match pack {
+                    Ok(pack) => self.pack_finished(lane, pack, None),
+                    Err(error) => self.fail(error),
+                }
+            }
+            Event::Uploaded { pack, rows, length, permit } => self.pack_is_durable(pack, rows, length, permit),
+            Event::Compressed { mailbox, serial, slot, block } => {
+                if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
+                    gatherer.compressed(serial, slot, block);
+                }
+            }
+            Event::Committed { mailbox, committed } => self.committed(mailbox, committed),
+            Event::SegmentWritten(length) => self.wrote(length),
+            Event::Recorded(length) => {
+                self.wrote(length);
+                self.phase = Phase::Done;
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, intake: Intake, taken: Result<Taken>, permit: Option<BatchPermit>) {
+        match taken {
+            Ok(Taken::Mailbox(opened)) => self.open_mailbox(*opened),
+            Ok(Taken::Batch(found)) => {
+                self.intake = Some(intake);
+                self.is_paused = false;
+                return self.take_batch(*found, permit);
+            }
+            Ok(Taken::Unopened(error)) => {
+                let name = "a mailbox".to_owned();
+                self.ledger.incomplete.push(Incomplete::new(name, &error));
+            }
+            Ok(Taken::Pause) => self.is_paused = true,
+            Ok(Taken::Ready) => self.wake_up(),
+            Ok(Taken::End) => {
+                self.is_taking = false;
+                if self.phase == Phase::Dormant {
+                    self.phase = Phase::Running;
+                }
+                return self.batches.give_back(permit);
+            }
+            Err(error) => {
+                self.batches.give_back(permit);
+                return self.fail(error);
+            }
+        }
+        self.intake = Some(intake);
+        self.batches.give_back(permit);
+    }
+
+    pub(super) fn open_mailbox(&mut self, opened: Opened) {
+        let Opened { name, tail, folders } = opened;
+        let gatherer = Gatherer::new(name, self.source.clone(), folders);
+        self.enumerating = Some(self.next_mailbox);
+        self.gatherers.insert(self.next_mailbox, (gatherer, Some(tail)));
+        self.next_mailbox += 1;
+    }
+
+    pub(super) fn take_batch(&mut self, found: Found, permit: Option<BatchPermit>) {
+        let Some(mailbox) = self.enumerating else { return };
+        let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) else { return };
+        let Found { seen, folders, items, updates, unchanged, excluded, failed, end, weight } = found;
+        self.ledger.see(seen);
+        excluded.into_iter().for_each(|reason| self.ledger.exclude(reason));
+        for (name, error) in failed {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            self.ledger.incomplete.push(Incomplete::new(name, &error));
+        }
+        for (folder, identity, messages) in unchanged {
+            self.ledger.keep(messages);
+            if self.with_outcomes {
+                self.outcomes.push_back(Outcome::unchanged(&gatherer.mailbox, folder, identity, messages));
+            }
+        }
+        folders.into_iter().for_each(|folder| gatherer.folder(folder));
+        for update in updates {
+            gatherer.update(update.ordinal, update.position, update.envelope, update.moved);
+        }
+        if let Some(end) = end {
+            gatherer.end(end);
+            self.enumerating = None;
+        }
+        // What is kept until the commit is at most what the batch weighed.
+        let permit = permit.map(|permit| permit.shrunk(weight));
+        if !items.is_empty() {
+            gatherer.outstanding += 1;
+            self.work.push_back(Work { mailbox, items, permit });
+        } else if gatherer.open.draft.is_empty() {
+            self.batches.give_back(permit);
+        } else {
+            gatherer.open.permits.extend(permit);
+        }
+    }
+
+    pub(super) fn lane_came_back(&mut self, mut lane: Box<Lane>, mailbox: usize, outcome: Result<(Step, Output)>) {
+        self.lanes.running -= 1;
+        let (step, output) = match outcome {
+            Ok(done) => done,
+            Err(error) => return self.fail(error),
+        };
+        let Output { messages, recipes, octets, pack } = output;
+        self.ledger.bytes.read += octets.read;
+        self.ledger.bytes.content += octets.content;
+        self.ledger.bytes.duplicate += octets.duplicate;
+        self.ledger.bytes.compressed += octets.compressed;
+        let mut blocks = Vec::new();
+        if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
+            let Shared { settings, .. } = &self.shared;
+            blocks = gatherer.messages(messages, &recipes, &self.packs.open, settings, self.with_outcomes);
+            if step == Step::Done {
+                gatherer.outstanding -= 1;
+                gatherer.open.permits.extend(lane.batch_permit.take());
+            }
+        }
+        blocks.into_iter().for_each(|block| self.compress(mailbox, block));
+        match step {
+            // Nothing that it reads will be committed.
+            _ if self.phase == Phase::Aborting => {}
+            Step::Again => self.run_lane(lane, mailbox),
+            Step::PackFull => self.pack_finished(lane, pack, Some(mailbox)),
+            Step::Done if self.is_one_lane_too_many() => self.seal_pack(lane),
+            Step::Done => self.lanes.idle.push(lane),
+        }
+    }
+
+    /// Hands a finished pack on, and lets the lane go on if there is memory for its next pack.
+    pub(super) fn pack_finished(&mut self, mut lane: Box<Lane>, pack: Option<FinishedPack>, mailbox: Option<usize>) {
+        if let (Some(pack), Some(mut permit)) = (pack, lane.pack_permit.take()) {
+            // A lane's own memory comes back to it whole; memory beyond that is given back as soon as it can be.
+            let spare = self.shared.resources.budget().try_acquire(self.shared.pack_permit);
+            if spare.is_some() {
+                permit.shrink(pack.octets.capacity() as u64);
+                lane.pack_permit = spare;
+            }
+            self.packs.finished.push_back((pack, permit));
+        }
+        match (lane.pack_permit.is_some(), mailbox) {
+            // Its memory is for who waits.
+            (_, None) if self.is_one_lane_too_many() => {}
+            (true, Some(mailbox)) => self.run_lane(lane, mailbox),
+            (true, None) => self.lanes.idle.push(lane),
+            (false, mailbox) => {
+                self.lanes.parked.push((lane, mailbox));
+            }
+        }
+    }
+
+    pub(super) fn pack_is_durable(&mut self, pack: PackId, rows: Vec<Row>, length: u64, permit: Permit) {
+        self.packs.uploading -= 1;
+        self.packs.open.remove(&pack);
+        self.wrote(length);
+        self.shared.context.dedup.publish(&rows);
+        let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
+        self.packs.rows.extend(lasting);
+        self.gatherers.values_mut().for_each(|(gatherer, _)| gatherer.durable(&pack));
+        if let Some((mut lane, mailbox)) = self.lanes.parked.pop() {
+            // A parked lane's own permit is one that travelled whole.
+            lane.pack_permit = Some(permit);
+            match mailbox {
+                Some(mailbox) => self.run_lane(lane, mailbox),
+                None => self.lanes.idle.push(lane),
+            }
+        }
+        if self.packs.rows.len() >= SEGMENT_ROWS_MAX {
+            let rows: Vec<Row> = self.packs.rows.drain(..SEGMENT_ROWS_MAX).collect();
+            self.write_segment(rows);
+        }
+    }
+
+    pub(super) fn committed(&mut self, mailbox: usize, committed: Committed) {
+        let Committed { tail, length, covered } = committed;
+        if length > 0 {
+            self.wrote(length);
+        }
+        let Some((gatherer, slot)) = self.gatherers.get_mut(&mailbox) else { return };
+        gatherer.is_committing = false;
+        if let Some((sequence, digest)) = tail.head() {
+            let mailbox_name = (*gatherer.mailbox).clone();
+            self.heads.insert(mailbox, JournalHead { mailbox: mailbox_name, sequence, digest });
+        }
+        *slot = Some(tail);
+        let Some(builder) = gatherer.closed.pop_front() else { return };
+        let stored = builder.stored - covered.min(builder.stored);
+        self.ledger.store(stored);
+        self.ledger.keep(builder.unchanged + (builder.stored - stored));
+        builder.quarantined.into_iter().for_each(|reason| self.ledger.quarantine(reason));
+        self.ledger.changes.flags += builder.changes.flags;
+        self.ledger.changes.moved += builder.changes.moved;
+        self.ledger.changes.gone += builder.changes.gone;
+        if self.with_outcomes {
+            self.outcomes.extend(builder.outcomes);
+        }
+        for (ticket, settled) in builder.tickets {
+            // Whoever waited may have gone.
+            let _ = ticket.send(settled);
+        }
+        builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
+    }
+
+    pub(super) fn wrote(&mut self, length: u64) {
+        self.ledger.objects += 1;
+        self.ledger.bytes.written += length;
+    }
+
+    pub(super) fn fail(&mut self, error: Error) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+        }
+        self.phase = Phase::Aborting;
+    }
+}
