@@ -94,6 +94,9 @@ impl Service {
     }
 }
 
+/// Pushes under way, each with its tenant's name.
+type Pushes = JoinSet<(String, Result<Report>)>;
+
 /// The latest account of a transfer under way; only the latest counts, so whoever is slow to look holds nobody up.
 type Progress = watch::Receiver<Ledger>;
 
@@ -158,9 +161,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Waits for all pushes. The first one that failed as a whole ends the wait; a service would note it and go on with the others.
-async fn join(
-    mut pushes: JoinSet<(String, Result<Report>)>,
-) -> std::result::Result<BTreeMap<String, Report>, Box<dyn std::error::Error>> {
+async fn join(mut pushes: Pushes) -> std::result::Result<BTreeMap<String, Report>, Box<dyn std::error::Error>> {
     let mut reports = BTreeMap::new();
     while let Some(pushed) = pushes.join_next().await {
         let (name, report) = pushed?;
