@@ -81,7 +81,7 @@ impl Service {
     }
 
     /// Begins a push for each tenant, all at once. Gives the pushes, and each tenant's progress by name.
-    fn push_all(&self, tenants: &[Tenant]) -> (JoinSet<(String, Result<Report>)>, BTreeMap<String, Progress>) {
+    fn push_all(&self, tenants: &[Tenant]) -> (Pushes, BTreeMap<String, Progress>) {
         let (mut pushes, mut board) = (JoinSet::new(), BTreeMap::new());
         for tenant in tenants {
             let (sender, progress) = watch::channel(Ledger::default());
@@ -94,8 +94,14 @@ impl Service {
     }
 }
 
+/// Pushes under way, each with its tenant's name.
+type Pushes = JoinSet<(String, Result<Report>)>;
+
 /// The latest account of a transfer under way; only the latest counts, so whoever is slow to look holds nobody up.
 type Progress = watch::Receiver<Ledger>;
+
+/// The pushes under way, each with its tenant's name.
+type Pushes = JoinSet<(String, Result<Report>)>;
 
 // The runtime only hands finished buffers about, so one thread is enough for it: what computes or blocks is done by the threads of `Resources`.
 #[tokio::main(flavor = "current_thread")]
@@ -155,9 +161,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Waits for all pushes. The first one that failed as a whole ends the wait; a service would note it and go on with the others.
-async fn join(
-    mut pushes: JoinSet<(String, Result<Report>)>,
-) -> std::result::Result<BTreeMap<String, Report>, Box<dyn std::error::Error>> {
+async fn join(mut pushes: Pushes) -> std::result::Result<BTreeMap<String, Report>, Box<dyn std::error::Error>> {
     let mut reports = BTreeMap::new();
     while let Some(pushed) = pushes.join_next().await {
         let (name, report) = pushed?;

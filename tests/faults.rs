@@ -521,7 +521,6 @@ fn a_writer_that_saw_an_older_state_of_a_growing_mbox_does_no_harm() {
 
 #[test]
 fn a_run_that_is_told_to_stop_commits_what_it_began_and_the_next_one_does_the_rest() {
-    let mut stopped = 0;
     for at in 0..400 {
         let (memory, expected) = mail(30);
         let mut tripwire = None;
@@ -532,7 +531,7 @@ fn a_run_that_is_told_to_stop_commits_what_it_began_and_the_next_one_does_the_re
         });
         let signal = tripwire.unwrap();
         let source = Drip(Arc::new(memory.clone()), 4);
-        let transfer = world.engine.transfer(source).shutdown_on(async move { drop(signal.await) });
+        let transfer = world.engine.transfer(source).shutdown_on(async move { signal.await.unwrap_or_default() });
         let (report, outcomes) = block_on(drain(transfer));
         let ledger = report.ledger;
         ledger.verify().unwrap();
@@ -544,10 +543,9 @@ fn a_run_that_is_told_to_stop_commits_what_it_began_and_the_next_one_does_the_re
         assert_eq!(ledger.changes.gone, 0);
         if !report.stopped {
             assert_eq!(ledger.messages.stored, 30);
-            assert!(stopped > 3, "it was stopped {stopped} times only");
+            assert!(at > 3, "it was stopped {at} times only");
             return;
         }
-        stopped += 1;
         let next = push(&next_process(&world, 41), memory);
         assert!(next.is_complete());
         assert_eq!(next.messages.unchanged, ledger.messages.stored);
@@ -741,7 +739,7 @@ impl Tripwire {
         let mut left = self.left.lock().unwrap();
         left.0 = left.0.saturating_sub(1);
         if left.0 == 0 {
-            left.1.take().into_iter().for_each(|sender| drop(sender.send(())));
+            left.1.take().into_iter().for_each(|sender| sender.send(()).unwrap_or_default());
         }
     }
 }

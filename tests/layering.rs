@@ -34,6 +34,7 @@ const ROOMS: &[&str] = &[
     "engine",
     "organisation",
     "testing",
+    "bench",
     "fuzzing",
 ];
 

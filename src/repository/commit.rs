@@ -167,12 +167,6 @@ impl BlobTable {
             self.rows.len() as u32 - 1
         })
     }
-
-    /// The blobs, in the order of their numbers.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn rows(&self) -> &[Row] {
-        &self.rows
-    }
 }
 
 /// Where a commit goes in its journal.

@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 /// The lanes, by what they do.
 #[derive(Default)]
 pub(super) struct Lanes {
+    #[allow(clippy::vec_box, reason = "a lane is handed from task to task; it is boxed once")]
     pub(super) idle: Vec<Box<Lane>>,
     /// Have a pack finished and no memory for the next; with the mailbox whose batch they are in the midst of, if they are.
     pub(super) parked: Vec<(Box<Lane>, Option<usize>)>,
