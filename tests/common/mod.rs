@@ -84,7 +84,7 @@ pub fn push(engine: &Engine, source: impl Source) -> Ledger {
 
 /// An hour ahead of the system's clock.
 #[derive(Debug)]
-struct SystemClockAhead;
+pub struct SystemClockAhead;
 
 impl Clock for SystemClockAhead {
     #[allow(clippy::disallowed_methods, reason = "it is a clock")]
