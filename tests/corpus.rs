@@ -22,7 +22,7 @@ fn corpus() -> Option<PathBuf> {
 fn every_file_comes_back_as_a_message() {
     let Some(corpus) = corpus() else { return };
     let scratch = tempfile::tempdir().unwrap();
-    journey(scratch.path(), &corpus, || source::Eml::open(&corpus).unwrap(), |to| sink::Eml::new(to));
+    journey(scratch.path(), &corpus, || source::Eml::open(&corpus).unwrap(), sink::Eml::new);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn every_file_comes_back_with_its_line_ends_made_crlf_and_made_lf() {
         let scratch = tempfile::tempdir().unwrap();
         let tree = scratch.path().join(name);
         copy(&corpus, &tree, &|octets| Some(twin(octets)));
-        journey(scratch.path(), &tree, || source::Eml::open(&tree).unwrap(), |to| sink::Eml::new(to));
+        journey(scratch.path(), &tree, || source::Eml::open(&tree).unwrap(), sink::Eml::new);
     }
 }
 
@@ -44,7 +44,7 @@ fn every_mbox_comes_back_as_the_same_file() {
         let scratch = tempfile::tempdir().unwrap();
         let tree = scratch.path().join("mboxes");
         copy(&corpus, &tree, &|octets| octets.starts_with(b"From ").then(|| twin(octets)));
-        journey(scratch.path(), &tree, || source::Mbox::open(&tree).unwrap(), |to| sink::Mbox::new(to));
+        journey(scratch.path(), &tree, || source::Mbox::open(&tree).unwrap(), sink::Mbox::new);
     }
 }
 

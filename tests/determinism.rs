@@ -1,4 +1,5 @@
 //! In the inline mode a whole transfer is deterministic: the same source, seed and clock give the same objects, octet for octet.
+#![cfg(all(feature = "testing", feature = "organisation"))]
 
 use bytes::Bytes;
 use futures::TryStreamExt;
