@@ -11,6 +11,7 @@ use crate::runtime;
 use crate::sink::DryRun;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The most damages and touched messages that a report names; beyond it counts.
@@ -57,6 +58,9 @@ pub struct CheckReport {
     pub messages_touched: u64,
     /// The messages touched, up to 10,000 entries, sorted.
     pub touched: Vec<Failure>,
+    /// Hashes of what was reported, so that nothing counts twice.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    reported: HashSet<u64>,
 }
 
 /// Something that is not as it was written.
@@ -285,7 +289,7 @@ impl CheckReport {
 
     fn damage(&mut self, object: String, error: &Error) {
         let damage = Damage { object, what: describe(error) };
-        if self.damaged.contains(&damage) {
+        if !self.reported.insert(hash(&(&damage.object, &damage.what))) {
             return;
         }
         self.damages += 1;
@@ -295,10 +299,7 @@ impl CheckReport {
     }
 
     fn touch(&mut self, failure: Failure) {
-        let is_same = |known: &Failure| {
-            (&known.mailbox, &known.folder, &known.message) == (&failure.mailbox, &failure.folder, &failure.message)
-        };
-        if self.touched.iter().any(is_same) {
+        if !self.reported.insert(hash(&(&failure.mailbox, &failure.folder, &failure.message))) {
             return;
         }
         self.messages_touched += 1;
@@ -318,4 +319,10 @@ impl CheckReport {
         self.messages_touched += u64::from(commit.rows) - 1;
         self.touch(failure);
     }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

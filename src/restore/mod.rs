@@ -11,7 +11,7 @@ pub(crate) use rebuild::{Progress, Rebuilding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::{Envelope, Identity, MailboxName};
-use crate::repository::{Journal, Repository};
+use crate::repository::{Journal, JournalName, Repository};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::sink::{MailboxSink, Note, Sink};
@@ -116,17 +116,8 @@ impl Restore {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) for a mailbox that is not in the repository; what the store reports of listings. Damaged messages are in the report.
     pub async fn finish(self) -> Result<RestoreReport> {
-        let known = self.repository.mailboxes().await?;
-        let names = match &self.mailboxes {
-            None => known,
-            Some(wanted) => {
-                if let Some(absent) = wanted.iter().find(|name| known.binary_search(name).is_err()) {
-                    return Err(Error::new(ErrorKind::NotFound, format!("there is no mailbox '{absent}'")));
-                }
-                wanted.clone()
-            }
-        };
         let mut report = RestoreReport { schema: 1, ..RestoreReport::default() };
+        let names = self.names(&mut report).await?;
         let restores = stream::iter(names).map(|name| self.mailbox(name));
         let mut restores = restores.buffer_unordered(MAILBOXES_AT_ONCE);
         while let Some(part) = restores.next().await {
@@ -135,6 +126,28 @@ impl Restore {
         report.failures.sort_by(|a, b| (&a.mailbox, &a.folder, &a.message).cmp(&(&b.mailbox, &b.folder, &b.message)));
         report.notes.sort_unstable();
         Ok(report)
+    }
+
+    /// The mailboxes to restore. A journal that does not tell whose it is fails by itself; the others are restored.
+    async fn names(&self, report: &mut RestoreReport) -> Result<Vec<MailboxName>> {
+        if let Some(wanted) = &self.mailboxes {
+            let journals = self.repository.journals().await?;
+            for name in wanted {
+                if journals.binary_search(&JournalName::new(&self.repository, name)).is_err() {
+                    return Err(Error::new(ErrorKind::NotFound, format!("there is no mailbox '{name}'")));
+                }
+            }
+            return Ok(wanted.clone());
+        }
+        let mut names = Vec::new();
+        for journal in self.repository.journals().await? {
+            match journal.mailbox(&self.repository).await {
+                Ok(name) => names.push(name),
+                Err(error) => report.fail(&MailboxName::new(journal.commit(0)), None, &error),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Restores one mailbox; what goes wrong with it is in its report.
