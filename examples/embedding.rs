@@ -100,9 +100,6 @@ type Pushes = JoinSet<(String, Result<Report>)>;
 /// The latest account of a transfer under way; only the latest counts, so whoever is slow to look holds nobody up.
 type Progress = watch::Receiver<Ledger>;
 
-/// The pushes under way, each with its tenant's name.
-type Pushes = JoinSet<(String, Result<Report>)>;
-
 // The runtime only hands finished buffers about, so one thread is enough for it: what computes or blocks is done by the threads of `Resources`.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {

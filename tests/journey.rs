@@ -1,4 +1,5 @@
 //! The journey of a mailbox: into a repository, and back.
+#![cfg(feature = "organisation")]
 
 use bytes::Bytes;
 use futures::TryStreamExt;

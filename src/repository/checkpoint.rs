@@ -29,8 +29,14 @@ impl Checkpoint {
     /// All in all no more messages than this are carried.
     const MESSAGES_MAX: u64 = 1 << 16;
 
-    /// The state of a journal.
-    pub(crate) async fn of(journal: &Journal, repository: &Repository) -> Result<Self> {
+    /// With more messages than this that are not as their commits say, no checkpoint is made: it would be longer than what it saves.
+    const UPDATES_MAX: usize = 1 << 18;
+
+    /// The state of a journal, if it can be carried. Reads the commits that are to be carried, and no others.
+    pub(crate) async fn of(journal: &Journal, repository: &Repository) -> Result<Option<Self>> {
+        if journal.updated().count() > Self::UPDATES_MAX || journal.gone().len() > Self::UPDATES_MAX * 8 {
+            return Ok(None);
+        }
         let mut commits = journal.commits.clone();
         let mut carried = 0;
         for commit in commits.iter_mut().rev() {
@@ -43,14 +49,13 @@ impl Checkpoint {
             found.is_some_and(|at| commits[at].inlined)
         };
         let mut rows: BTreeMap<u64, MessageRow> = journal.updated().map(|row| (row.ordinal, row.clone())).collect();
-        journal
-            .living(repository, |row| {
-                if is_carried(row.ordinal) {
-                    rows.insert(row.ordinal, row);
-                }
+        for (commit, _) in journal.commits.iter().zip(&commits).filter(|(_, now)| now.inlined) {
+            let mut carry = |row: MessageRow| {
+                rows.insert(row.ordinal, row);
                 Ok(())
-            })
-            .await?;
+            };
+            journal.living_of(repository, commit, &mut carry).await?;
+        }
         let mut gone: Vec<u64> = journal.gone().iter().copied().filter(|ordinal| !is_carried(*ordinal)).collect();
         // Of a commit that the last checkpoint carried and this one does not, what is gone was told only by its absence.
         for (before, now) in journal.commits.iter().zip(&commits).filter(|(before, now)| before.inlined && !now.inlined)
@@ -62,7 +67,7 @@ impl Checkpoint {
         gone.sort_unstable();
         gone.dedup();
         let folders = journal.folders.clone();
-        Ok(Self { commits, sources: journal.sources.clone(), folders, rows, gone })
+        Ok(Some(Self { commits, sources: journal.sources.clone(), folders, rows, gone }))
     }
 
     /// Makes `draft` a checkpoint: it carries this state with its own changes made to it. Gives these changes, for [`Draft::carry_no_more`].

@@ -162,6 +162,9 @@ impl Journal {
             for row in RowReader::new(block, 0)? {
                 let mut row = row?;
                 row.source = number(&numbers, row.source)?;
+                if self.gone.contains(&row.ordinal) {
+                    continue;
+                }
                 if let Some(stored) = self.updates.get(&row.ordinal) {
                     row.complete_from(stored);
                 }
@@ -216,26 +219,34 @@ impl Journal {
     pub(crate) async fn living(
         &self,
         repository: &Repository,
-        mut each: impl FnMut(MessageRow) -> Result<()>,
+        mut each: impl FnMut(MessageRow) -> Result<()> + Send,
     ) -> Result<()> {
         for commit in &self.commits {
-            if commit.inlined {
-                let end = commit.first_ordinal + u64::from(commit.rows);
-                for row in self.updates.range(commit.first_ordinal..end) {
-                    each(row.1.clone())?;
-                }
-                continue;
-            }
-            if commit.rows == 0 {
-                continue;
-            }
-            let mut contents = self.contents(repository, commit).await?;
-            for row in contents.rows(repository).await?.into_iter().flatten() {
-                let mut row = row?;
-                row.source = contents.source(row.source)?;
-                if let Some(row) = self.now(row) {
-                    each(row)?;
-                }
+            self.living_of(repository, commit, &mut each).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the living messages of one commit.
+    pub(crate) async fn living_of(
+        &self,
+        repository: &Repository,
+        commit: &CommitRef,
+        each: &mut (impl FnMut(MessageRow) -> Result<()> + Send),
+    ) -> Result<()> {
+        if commit.inlined {
+            let end = commit.first_ordinal + u64::from(commit.rows);
+            return self.updates.range(commit.first_ordinal..end).try_for_each(|(_, row)| each(row.clone()));
+        }
+        if commit.rows == 0 {
+            return Ok(());
+        }
+        let mut contents = self.contents(repository, commit).await?;
+        for row in contents.rows(repository).await?.into_iter().flatten() {
+            let mut row = row?;
+            row.source = contents.source(row.source)?;
+            if let Some(row) = self.now(row) {
+                each(row)?;
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ async fn commit(repository: &Repository, mailbox: &MailboxName, messages: u64, g
         draft.messages.push(&row(ordinal, source));
     }
     if is_checkpoint {
-        Checkpoint::of(&journal, repository).await.unwrap().carry(&mut draft).unwrap();
+        Checkpoint::of(&journal, repository).await.unwrap().unwrap().carry(&mut draft).unwrap();
     }
     let head = journal.head();
     let place = Place {

@@ -23,6 +23,8 @@ pub(super) struct Tail {
     time: u64,
     next_ordinal: u64,
     checkpoint: Option<u64>,
+    /// The state is too much for a checkpoint.
+    is_uncarriable: bool,
     /// What others have committed since the journal was first read, once another writer was seen.
     others: Option<Others>,
 }
@@ -48,6 +50,7 @@ impl Tail {
             time: head.map_or(0, |head| head.time),
             next_ordinal: journal.next_ordinal,
             checkpoint: journal.checkpoint,
+            is_uncarriable: false,
             others: None,
         }
     }
@@ -96,10 +99,13 @@ pub(super) async fn commit(
             return Ok(Committed { tail, length: 0, covered });
         }
         let mut changes = None;
-        if tail.is_long() {
+        if tail.is_long() && !tail.is_uncarriable {
             let journal = Journal::load(&repository, &tail.mailbox, None).await?;
             if journal.head().map(|head| head.digest) == tail.previous {
-                changes = Some(Checkpoint::of(&journal, &repository).await?.carry(&mut draft)?);
+                match Checkpoint::of(&journal, &repository).await? {
+                    Some(checkpoint) => changes = Some(checkpoint.carry(&mut draft)?),
+                    None => tail.is_uncarriable = true,
+                }
             }
         }
         let place = tail.place(&repository);
