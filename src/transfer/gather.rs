@@ -268,6 +268,19 @@ impl Gatherer {
             || draft.messages.octets() + draft.updates.octets() >= settings.commit_bytes_max
     }
 
+    /// Keeps the memory of a batch that was read to its end with the commit that holds the last of it; gives it back if that is committed already.
+    pub(super) fn keep(&mut self, permit: BatchPermit) -> Option<BatchPermit> {
+        let is_open = !self.open.draft.is_empty() || !self.open.is_settled();
+        let builder = if is_open { Some(&mut self.open) } else { self.closed.back_mut() };
+        match builder {
+            Some(builder) => {
+                builder.permits.push(permit);
+                None
+            }
+            None => Some(permit),
+        }
+    }
+
     /// Closes the open commit, if there is anything in it, and gives what is left to be compressed of it.
     pub(super) fn close(&mut self) -> Option<RecipeBlock> {
         if self.open.draft.is_empty() && self.open.is_settled() {

@@ -146,7 +146,8 @@ impl Transfer {
             blocks = gatherer.messages(messages, &recipes, &self.packs.open, settings, self.with_outcomes);
             if step == Step::Done {
                 gatherer.outstanding -= 1;
-                gatherer.open.permits.extend(lane.batch_permit.take());
+                let free = lane.batch_permit.take().and_then(|permit| gatherer.keep(permit));
+                self.batches.give_back(free);
             }
         }
         blocks.into_iter().for_each(|block| self.compress(mailbox, block));

@@ -17,7 +17,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A repository in memory, with a clock that stands still until it is moved.
@@ -295,29 +296,48 @@ impl MailboxSource for DrippingMailbox {
 }
 
 /// A future that is polled by hand, so that a test says who goes on when.
-pub struct Driven<T>(pub Option<Pin<Box<dyn Future<Output = T>>>>);
+pub struct Driven<T> {
+    future: Option<Pin<Box<dyn Future<Output = T>>>>,
+    is_woken: Arc<Woken>,
+}
+
+/// Whether somebody said that a future can get on.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 impl<T> Driven<T> {
     pub fn new(future: impl Future<Output = T> + 'static) -> Self {
-        Self(Some(Box::pin(future)))
+        Self { future: Some(Box::pin(future)), is_woken: Arc::new(Woken(AtomicBool::new(true))) }
     }
 
     /// Polls it until it waits for something outside of itself; its output if it is done.
     pub fn poll(&mut self) -> Option<T> {
-        let mut context = Context::from_waker(Waker::noop());
-        let future = self.0.as_mut().expect("it is done already");
-        // A future may ask to be polled again at once: nothing here tells, so it is polled as often as it could need it.
-        for _ in 0..64 {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                self.0 = None;
+        let waker = Waker::from(Arc::clone(&self.is_woken));
+        let future = self.future.as_mut().expect("it is done already");
+        loop {
+            self.is_woken.0.store(false, Ordering::SeqCst);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                self.future = None;
                 return Some(output);
             }
+            if !self.is_woken.0.load(Ordering::SeqCst) {
+                return None;
+            }
         }
-        None
+    }
+
+    /// Whether it can get on since it was last polled.
+    pub fn is_woken(&self) -> bool {
+        self.is_woken.0.load(Ordering::SeqCst)
     }
 
     pub fn is_done(&self) -> bool {
-        self.0.is_none()
+        self.future.is_none()
     }
 }
 
