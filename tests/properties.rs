@@ -196,7 +196,7 @@ fn little_memory(seed: u64, transfers: usize, resources: &Resources) {
             block_on(Repository::open_or_create(Arc::new(objects.clone()), Protection::None)).unwrap();
             let (store, gate) = StalledStore::new(Arc::new(objects));
             let mut settings = Settings::default();
-            if common::random(seed, number) % 2 == 0 {
+            if common::random(seed, number).is_multiple_of(2) {
                 (settings.pack_bytes_max, settings.commit_messages_max) = (1 << 20, 3);
             }
             let engine = common::engine(Arc::new(store), &clock, resources.clone(), settings, number);
