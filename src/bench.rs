@@ -116,12 +116,12 @@ impl Index {
         id[12..].copy_from_slice(&pack.to_be_bytes());
         let at = Location { pack: PackId::new(id), offset: 40, stored: 1000, content: 4000, frame: 0 };
         let rows: Vec<Row> = digests.iter().map(|digest| Row { digest: *digest, at }).collect();
-        self.0.insert(&rows);
+        self.0.insert(&rows, 0);
     }
 
     /// Whether the index remembers a blob of this digest.
     #[must_use]
     pub fn remembers(&self, digest: &Digest) -> bool {
-        self.0.look_up(digest, 4000).is_some()
+        self.0.look_up(digest, 4000, 0).is_some()
     }
 }

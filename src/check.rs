@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
-use crate::repository::{Journal, JournalName, Repository, RunRecord, check_segment};
+use crate::repository::{Journal, JournalHead, JournalName, Repository, RunRecord, check_segment};
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
 use crate::runtime;
@@ -74,6 +74,23 @@ pub struct Damage {
     pub what: String,
 }
 
+/// The commits of a journal.
+struct Heads {
+    digests: HashMap<u64, crate::digest::Digest>,
+    /// The first commit behind what is forgotten.
+    first: Option<u64>,
+}
+
+impl Heads {
+    /// Whether a commit that a run recorded is what the journal has, or is forgotten.
+    fn agree(&self, head: &JournalHead) -> bool {
+        match self.digests.get(&head.sequence) {
+            Some(digest) => *digest == head.digest,
+            None => self.first.is_none_or(|first| head.sequence < first),
+        }
+    }
+}
+
 /// The packs in a store, and what is asked of them.
 #[derive(Default)]
 struct Packs {
@@ -131,20 +148,21 @@ impl Check {
         &self,
         name: JournalName,
         packs: &mut Packs,
-        heads: &mut BTreeMap<MailboxName, Vec<crate::digest::Digest>>,
+        heads: &mut BTreeMap<MailboxName, Heads>,
         report: &mut CheckReport,
     ) {
         report.mailboxes += 1;
         let loaded = async {
             let mailbox = name.mailbox(&self.repository).await?;
-            Journal::load_all(&self.repository, &mailbox).await
+            Journal::load_all(&self.repository, &mailbox, None).await
         };
         let journal = match loaded.await {
             Ok(journal) => journal,
             Err(error) => return report.damage(name.commit(0), &error),
         };
-        heads.insert(journal.mailbox.clone(), journal.commits.iter().map(|commit| commit.digest).collect());
-        for commit in &journal.commits {
+        let digests = journal.commits.iter().map(|commit| (commit.sequence, commit.digest)).collect();
+        heads.insert(journal.mailbox.clone(), Heads { digests, first: journal.commits.iter().find(|commit| !journal.may_have_lost(commit)).map(|commit| commit.sequence) });
+        for commit in journal.commits.iter().filter(|commit| !commit.forgotten) {
             report.commits += 1;
             if let Err(error) = self.commit(&journal, commit, packs, report).await {
                 report.damage(journal.name.commit(commit.sequence), &error);
@@ -163,9 +181,18 @@ impl Check {
     ) -> Result<()> {
         let mut contents = journal.contents(&self.repository, commit).await?;
         let blobs = contents.blobs(&self.repository).await?;
+        let rows = contents.rows(&self.repository).await?.into_iter().flatten();
+        let mut rows = rows.collect::<Result<Vec<_>>>()?;
+        // Blobs of forgotten messages alone may be gone.
+        let had_lost = rows.iter().any(|row| journal.is_lost(row.ordinal));
+        rows.retain(|row| !journal.is_lost(row.ordinal));
+        let needed: HashSet<u32> = rows.iter().flat_map(|row| row.pieces.iter().copied()).collect();
         report.blobs += blobs.len() as u64;
         let mut lost = BTreeMap::new();
         for (number, row) in blobs.iter().enumerate() {
+            if had_lost && !needed.contains(&(number as u32)) {
+                continue;
+            }
             packs.wanted.insert(row.at.pack);
             let end = row.at.offset.saturating_add(u64::from(row.at.stored));
             let reason = match packs.lengths.get(&row.at.pack) {
@@ -178,8 +205,7 @@ impl Check {
         for (pack, reason) in lost.values().copied().collect::<BTreeSet<_>>() {
             report.damage(pack.key(), &Error::damaged(reason));
         }
-        for row in contents.rows(&self.repository).await?.into_iter().flatten() {
-            let row = row?;
+        for row in rows {
             report.messages += 1;
             if let Some((pack, reason)) = row.pieces.iter().find_map(|piece| lost.get(piece)) {
                 let error = Error::damaged(format!("pack {pack}: {reason}"));
@@ -196,19 +222,21 @@ impl Check {
     /// Checks that run records open, and that no journal is shorter or other than a run left it.
     async fn runs(
         &self,
-        heads: &BTreeMap<MailboxName, Vec<crate::digest::Digest>>,
+        heads: &BTreeMap<MailboxName, Heads>,
         report: &mut CheckReport,
     ) -> Result<()> {
         let mut listing = self.repository.store().list("runs/");
         while let Some(object) = listing.try_next().await? {
             let octets = self.repository.store().read(&object.key, None).await;
             match octets.and_then(|octets| RunRecord::open(&self.repository, &object.key, &octets)) {
+                // A sweep deleted it since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => report.damage(object.key, &error),
-                Ok(record) => {
+                Ok(RunRecord::Active(_) | RunRecord::Fence { .. }) => report.derived += 1,
+                Ok(RunRecord::Ended(record)) => {
                     report.derived += 1;
                     for head in record.heads {
-                        let digests = heads.get(&head.mailbox);
-                        if digests.and_then(|digests| digests.get(head.sequence as usize)) != Some(&head.digest) {
+                        if !heads.get(&head.mailbox).is_some_and(|heads| heads.agree(&head)) {
                             let error = Error::damaged(format!(
                                 "commit {}, which a run recorded, is missing or another",
                                 head.sequence
@@ -230,6 +258,7 @@ impl Check {
         while let Some(object) = listing.try_next().await? {
             match check_segment(&self.repository, &object).await {
                 Ok(()) => report.derived += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => report.damage(object.key, &error),
             }
         }

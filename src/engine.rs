@@ -13,6 +13,7 @@ use crate::restore::Restore;
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::source::{Kind, Source, SourceId};
+use crate::sweep::{Forget, Sweep};
 use crate::transfer::{Appender, Transfer};
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -139,6 +140,18 @@ impl Engine {
     #[must_use]
     pub fn compare(&self, source: impl Source) -> Compare {
         Compare::new(self.repository.clone(), self.resources.clone(), Arc::new(source))
+    }
+
+    /// Forgets a mailbox, or what was before a time. Nothing happens until it is finished; what is forgotten goes with the next [sweep](Self::sweep).
+    #[must_use]
+    pub fn forget(&self) -> Forget {
+        Forget::new(self.repository.clone())
+    }
+
+    /// Deletes what nobody needs any more. Nothing happens until the sweep is finished. Transfers may run meanwhile, anywhere.
+    #[must_use]
+    pub fn sweep(&self) -> Sweep {
+        Sweep::new(self.repository.clone(), self.resources.clone())
     }
 
     /// The repository.

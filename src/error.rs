@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Invalid,
     /// The thing asked for does not exist.
     NotFound,
+    /// It was there once, and was forgotten on purpose.
+    Forgotten,
     /// It exists already, and must not.
     Exists,
     /// The operating system or the store refuses access. Change rights or credentials.

@@ -1,8 +1,11 @@
 //! The dedup index: which blobs are stored, and where. A cache: losing rows costs space, never mail.
+//!
+//! A sweep may have condemned a pack since its rows were taken in. So each pack is believed to be there up to an *epoch*: the latest sweep of which it
+//! is known that it spares the pack. Who knows of a later sweep gets no hits in it.
 
 use crate::digest::Digest;
 use crate::pack::{Location, PackId, Row};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,11 +18,17 @@ const KEY: usize = 16;
 
 /// Where stored blobs are. Rows given to it are those of durable packs only.
 pub(crate) trait Index: fmt::Debug + Send + Sync {
-    /// Where the blob is, if the index remembers. `content` is the blob's length, which must agree.
-    fn look_up(&self, digest: &Digest, content: u32) -> Option<Location>;
+    /// Where the blob is, if the index remembers, and its pack is believed to be there up to `epoch`. `content` is the blob's length, which must agree.
+    fn look_up(&self, digest: &Digest, content: u32, epoch: u64) -> Option<Location>;
 
-    /// Remembers rows.
-    fn insert(&self, rows: &[Row]);
+    /// Remembers rows of packs that no sweep up to `epoch` condemns.
+    fn insert(&self, rows: &[Row], epoch: u64);
+
+    /// These packs were seen to be there, and no sweep up to `epoch` condemns them.
+    fn believe(&self, packs: &HashSet<PackId>, epoch: u64);
+
+    /// Whether no sweep up to `epoch` condemns this pack, as far as the index was told.
+    fn believes(&self, pack: &PackId, epoch: u64) -> bool;
 }
 
 /// An index in memory with a hard cap, which forgets what was neither stored nor asked for the longest.
@@ -52,6 +61,8 @@ struct Slot {
 #[derive(Default)]
 struct Packs {
     ids: Vec<PackId>,
+    /// Up to which sweep each is believed to be there.
+    epochs: Vec<u64>,
     numbers: HashMap<PackId, u32>,
 }
 
@@ -59,7 +70,7 @@ impl RamIndex {
     /// Octets of memory that a remembered row takes at most, hash table's slack included.
     pub(crate) const ROW_OCTETS: usize = 2 * (KEY + size_of::<Slot>() + 1);
 
-    /// An index that takes at most `octets` of memory for rows. What pack ids take (about 70 octets a pack) is not counted.
+    /// An index that takes at most `octets` of memory for rows. What pack ids take (about 80 octets a pack) is not counted.
     pub(crate) fn new(octets: usize) -> Self {
         // Of a shard's two generations each may hold half of its share.
         let rows_max = (octets / Self::ROW_OCTETS / SHARDS / 2).max(1);
@@ -73,10 +84,10 @@ impl RamIndex {
 }
 
 impl Index for RamIndex {
-    fn look_up(&self, digest: &Digest, content: u32) -> Option<Location> {
+    fn look_up(&self, digest: &Digest, content: u32, epoch: u64) -> Option<Location> {
         let key = key(digest);
         let slot = self.shard(&key).get(&key, self.rows_max).filter(|slot| slot.content == content)?;
-        let pack = lock(&self.packs).ids[slot.pack as usize];
+        let pack = lock(&self.packs).get(slot.pack, epoch)?;
         Some(Location {
             pack,
             offset: slot.offset.into(),
@@ -86,14 +97,29 @@ impl Index for RamIndex {
         })
     }
 
-    fn insert(&self, rows: &[Row]) {
+    fn insert(&self, rows: &[Row], epoch: u64) {
         for row in rows {
             let Ok(offset) = u32::try_from(row.at.offset) else { continue };
-            let pack = lock(&self.packs).number(row.at.pack);
+            let pack = lock(&self.packs).number(row.at.pack, epoch);
             let slot = Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
             let key = key(&row.digest);
             self.shard(&key).insert(key, slot, self.rows_max);
         }
+    }
+
+    fn believe(&self, packs: &HashSet<PackId>, epoch: u64) {
+        let mut known = lock(&self.packs);
+        let Packs { ids, epochs, .. } = &mut *known;
+        for (id, believed) in ids.iter().zip(epochs) {
+            if packs.contains(id) {
+                *believed = epoch.max(*believed);
+            }
+        }
+    }
+
+    fn believes(&self, pack: &PackId, epoch: u64) -> bool {
+        let known = lock(&self.packs);
+        known.numbers.get(pack).is_some_and(|number| known.epochs[*number as usize] >= epoch)
     }
 }
 
@@ -124,12 +150,23 @@ impl Shard {
 }
 
 impl Packs {
-    fn number(&mut self, id: PackId) -> u32 {
+    fn get(&self, number: u32, epoch: u64) -> Option<PackId> {
+        let number = number as usize;
+        (self.epochs[number] >= epoch).then_some(self.ids[number])
+    }
+
+    fn number(&mut self, id: PackId, epoch: u64) -> u32 {
         match self.numbers.entry(id) {
-            Entry::Occupied(entry) => *entry.get(),
+            Entry::Occupied(entry) => {
+                let number = *entry.get();
+                let believed = &mut self.epochs[number as usize];
+                *believed = epoch.max(*believed);
+                number
+            }
             Entry::Vacant(entry) => {
                 let number = self.ids.len() as u32;
                 self.ids.push(id);
+                self.epochs.push(epoch);
                 *entry.insert(number)
             }
         }
@@ -177,19 +214,19 @@ mod tests {
     #[test]
     fn a_blob_of_another_length_is_no_hit() {
         let index = RamIndex::new(1 << 20);
-        index.insert(&[row(7)]);
-        assert_eq!(index.look_up(&row(7).digest, 7), Some(row(7).at));
-        assert_eq!(index.look_up(&row(7).digest, 8), None);
-        assert_eq!(index.look_up(&row(8).digest, 8), None);
+        index.insert(&[row(7)], 0);
+        assert_eq!(index.look_up(&row(7).digest, 7, 0), Some(row(7).at));
+        assert_eq!(index.look_up(&row(7).digest, 8, 0), None);
+        assert_eq!(index.look_up(&row(8).digest, 8, 0), None);
     }
 
     #[test]
     fn the_cap_holds_and_what_is_asked_for_is_kept() {
         let index = RamIndex::new(1000 * RamIndex::ROW_OCTETS);
-        index.insert(&[row(0)]);
+        index.insert(&[row(0)], 0);
         for number in 1..20_000 {
-            index.insert(&[row(number)]);
-            assert!(index.look_up(&row(0).digest, 0).is_some(), "forgotten at {number}");
+            index.insert(&[row(number)], 0);
+            assert!(index.look_up(&row(0).digest, 0, 0).is_some(), "forgotten at {number}");
         }
         let held = |shard: &Mutex<Shard>| {
             let shard = lock(shard);
@@ -197,6 +234,20 @@ mod tests {
         };
         let kept: usize = index.shards.iter().map(held).sum();
         assert!(kept <= 1000, "{kept} rows kept");
-        assert!(index.look_up(&row(1).digest, 1).is_none());
+        assert!(index.look_up(&row(1).digest, 1, 0).is_none());
+    }
+
+    #[test]
+    fn a_pack_that_a_later_sweep_may_have_condemned_gives_no_hits_until_it_was_looked_at() {
+        let index = RamIndex::new(1 << 20);
+        index.insert(&[row(7), row(8)], 1);
+        assert_eq!(index.look_up(&row(7).digest, 7, 1), Some(row(7).at));
+        assert_eq!(index.look_up(&row(7).digest, 7, 2), None);
+        index.believe(&HashSet::from([row(7).at.pack]), 2);
+        assert_eq!(index.look_up(&row(7).digest, 7, 2), Some(row(7).at));
+        assert!(index.believes(&row(7).at.pack, 2) && !index.believes(&row(8).at.pack, 2));
+        // Who knows less may still tell of it, and believes no more than before.
+        index.insert(&[row(8)], 0);
+        assert!(index.believes(&row(8).at.pack, 1) && !index.believes(&row(8).at.pack, 2));
     }
 }

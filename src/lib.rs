@@ -67,6 +67,7 @@ pub mod settings;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod sweep;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;

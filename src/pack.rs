@@ -41,6 +41,11 @@ impl PackId {
         &self.0
     }
 
+    /// The token of the writer who wrote the pack.
+    pub(crate) fn writer(&self) -> [u8; 8] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
+
     /// The key of the pack's object. Sharded by the last octet, which is random: the first ones are the writer's.
     pub(crate) fn key(&self) -> String {
         format!("packs/{:02x}/{self}", self.0[15])

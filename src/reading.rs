@@ -126,7 +126,7 @@ fn info(row: MessageRow) -> MessageInfo {
 
 async fn load(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Journal> {
     let journal = Journal::load(repository, mailbox, at).await?;
-    if journal.commits.is_empty() {
+    if journal.commits.is_empty() || journal.is_void {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no mailbox '{mailbox}'")));
     }
     Ok(journal)
@@ -297,10 +297,14 @@ pub(crate) async fn runs(repository: &Repository) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     let mut listing = repository.store().list("runs/");
     while let Some(object) = listing.try_next().await? {
-        let octets = repository.store().read(&object.key, None).await?;
-        let RunRecord { started, written, ended, ledger, .. } = RunRecord::open(repository, &object.key, &octets)?;
-        if ended {
-            runs.push(Run { started, ended: written, ledger });
+        let octets = match repository.store().read(&object.key, None).await {
+            Ok(octets) => octets,
+            // A sweep deleted it since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if let RunRecord::Ended(record) = RunRecord::open(repository, &object.key, &octets)? {
+            runs.push(Run { started: record.started, ended: record.written, ledger: record.ledger });
         }
     }
     runs.sort_by_key(|run| run.started);

@@ -335,15 +335,16 @@ fn a_commit_that_is_not_written_is_an_error_and_the_next_run_writes_it() {
 
 #[test]
 fn derived_objects_that_are_not_written_cost_no_mail() {
-    for below in ["index/", "runs/"] {
-        strikes_everywhere(Operation::Put, below, Fault::Before(ErrorKind::Unavailable), 1);
-        strikes_everywhere(Operation::Put, below, Fault::After(ErrorKind::Full), 1);
+    for (operation, below) in [(Operation::Put, "index/"), (Operation::Create, "runs/")] {
+        strikes_everywhere(operation, below, Fault::Before(ErrorKind::Unavailable), 1);
+        strikes_everywhere(operation, below, Fault::After(ErrorKind::Full), 1);
     }
+    strikes_everywhere(Operation::Create, "runs/", Fault::Repeated, u64::MAX);
 }
 
 #[test]
 fn listings_that_fail_are_errors_and_nothing_else() {
-    for below in ["mailboxes/", "packs/"] {
+    for below in ["mailboxes/", "packs/", "sweeps/"] {
         strikes_everywhere(Operation::List, below, Fault::Before(ErrorKind::Unavailable), 1);
         strikes_everywhere(Operation::List, below, Fault::After(ErrorKind::Unavailable), 1);
     }

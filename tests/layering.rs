@@ -31,6 +31,7 @@ const ROOMS: &[&str] = &[
     "reading",
     "check",
     "compare",
+    "sweep",
     "engine",
     "organisation",
     "testing",

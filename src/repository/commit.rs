@@ -53,6 +53,12 @@ pub(crate) struct Head {
     pub(crate) checkpoint: Option<u64>,
     /// Whether a complete enumeration of the mailbox ended with this commit.
     pub(crate) complete: bool,
+    /// The sequence of the latest forgetting checkpoint up to this commit.
+    pub(crate) forgotten: Option<u64>,
+    /// The epoch of the latest fence up to this commit; 0 if there is none.
+    pub(crate) epoch: u64,
+    /// There is nothing in the mailbox, and whatever there was is forgotten.
+    pub(crate) is_void: bool,
     pub(crate) sources: Vec<SourceRecord>,
     pub(crate) blocks: Vec<Block>,
 }
@@ -109,6 +115,8 @@ pub(crate) struct CommitRef {
     pub(crate) rows: u32,
     /// The living rows of this commit are among the checkpoint's updates, so that it need not be read to know the state.
     pub(crate) inlined: bool,
+    /// Nothing of it is needed any more: it may have been deleted, and is named only because the next commit follows it.
+    pub(crate) forgotten: bool,
 }
 
 /// Everything of a commit but its place in the journal.
@@ -160,6 +168,11 @@ pub(crate) struct BlobTable {
 }
 
 impl BlobTable {
+    /// The packs that the blobs are in, each once.
+    pub(crate) fn packs(&self) -> std::collections::HashSet<PackId> {
+        self.rows.iter().map(|row| row.at.pack).collect()
+    }
+
     /// The number of this blob in the table.
     pub(crate) fn number(&mut self, row: Row) -> u32 {
         *self.numbers.entry(row.digest).or_insert_with(|| {
@@ -179,6 +192,9 @@ pub(crate) struct Place {
     pub(crate) time: u64,
     pub(crate) first_ordinal: u64,
     pub(crate) checkpoint: Option<u64>,
+    pub(crate) forgotten: Option<u64>,
+    pub(crate) epoch: u64,
+    pub(crate) is_void: bool,
 }
 
 /// A commit ready to be put.
@@ -253,7 +269,8 @@ fn head(draft: &Draft, place: &Place, blocks: &[(Section, CompressedBlock)], dom
         raw: block.raw,
         digest: short_digest(domain, &block.octets),
     });
-    let Place { mailbox, sequence, previous, writer, time, first_ordinal, checkpoint } = place.clone();
+    let Place { mailbox, sequence, previous, writer, time, first_ordinal, checkpoint, forgotten, epoch, is_void } =
+        place.clone();
     Head {
         mailbox,
         sequence,
@@ -262,8 +279,12 @@ fn head(draft: &Draft, place: &Place, blocks: &[(Section, CompressedBlock)], dom
         time,
         first_ordinal,
         rows: draft.messages.rows(),
-        checkpoint: if draft.commits.is_empty() { checkpoint } else { Some(sequence) },
+        // A forgetting checkpoint is none of the others: it may stand on an older state.
+        checkpoint: if draft.commits.is_empty() || forgotten == Some(sequence) { checkpoint } else { Some(sequence) },
         complete: draft.complete,
+        forgotten,
+        epoch,
+        is_void,
         sources: draft.sources.clone(),
         blocks: blocks.collect(),
     }
@@ -286,6 +307,9 @@ fn encode_head(head: &Head) -> Vec<u8> {
     out.number(u64::from(head.rows));
     out.number(head.checkpoint.map_or(0, |sequence| sequence + 1));
     out.push(u8::from(head.complete));
+    out.number(head.forgotten.map_or(0, |sequence| sequence + 1));
+    out.number(head.epoch);
+    out.push(u8::from(head.is_void));
     out.number(head.sources.len() as u64);
     for source in &head.sources {
         out.extend_from_slice(source.id.as_bytes());
@@ -315,12 +339,30 @@ fn decode_head(octets: &[u8]) -> Result<Head> {
     let rows = decoder.number_up_to(u64::from(u32::MAX))? as u32;
     let checkpoint = decoder.number()?.checked_sub(1);
     let complete = decoder.byte()? != 0;
+    let forgotten = decoder.number()?.checked_sub(1);
+    let epoch = decoder.number()?;
+    let is_void = decoder.byte()? != 0;
     let sources = (0..decoder.count(17)?)
         .map(|_| Ok(SourceRecord { id: SourceId::new(decoder.array()?), kind: kinds::decode(&mut decoder)? }))
         .collect::<Result<_>>()?;
     let blocks = (0..decoder.count(19)?).map(|_| decode_block(&mut decoder)).collect::<Result<_>>()?;
     decoder.end()?;
-    Ok(Head { mailbox, sequence, previous, writer, time, first_ordinal, rows, checkpoint, complete, sources, blocks })
+    Ok(Head {
+        mailbox,
+        sequence,
+        previous,
+        writer,
+        time,
+        first_ordinal,
+        rows,
+        checkpoint,
+        complete,
+        forgotten,
+        epoch,
+        is_void,
+        sources,
+        blocks,
+    })
 }
 
 fn decode_block(decoder: &mut Decoder<'_>) -> Result<Block> {
@@ -407,7 +449,7 @@ impl CommitReader {
     /// The commit as others refer to it.
     pub(crate) fn reference(&self) -> CommitRef {
         let Head { sequence, time, first_ordinal, rows, .. } = self.head;
-        CommitRef { sequence, digest: self.digest, time, first_ordinal, rows, inlined: false }
+        CommitRef { sequence, digest: self.digest, time, first_ordinal, rows, inlined: false, forgotten: false }
     }
 }
 
@@ -562,7 +604,7 @@ fn encode_commits(commits: &[CommitRef]) -> Vec<u8> {
         out.number(commit.time);
         out.number(commit.first_ordinal);
         out.number(u64::from(commit.rows));
-        out.push(u8::from(commit.inlined));
+        out.push(u8::from(commit.inlined) | u8::from(commit.forgotten) << 1);
     }
     out
 }
@@ -572,14 +614,12 @@ pub(crate) fn decode_commits(block: &[u8]) -> Result<Vec<CommitRef>> {
     let mut decoder = Decoder::new(block);
     let commits = (0..decoder.count(37)?)
         .map(|_| {
-            Ok(CommitRef {
-                sequence: decoder.number()?,
-                digest: Digest::new(decoder.array()?),
-                time: decoder.number()?,
-                first_ordinal: decoder.number()?,
-                rows: decoder.number_up_to(u64::from(u32::MAX))? as u32,
-                inlined: decoder.byte()? != 0,
-            })
+            let (sequence, digest) = (decoder.number()?, Digest::new(decoder.array()?));
+            let (time, first_ordinal) = (decoder.number()?, decoder.number()?);
+            let rows = decoder.number_up_to(u64::from(u32::MAX))? as u32;
+            let bits = decoder.byte()?;
+            let (inlined, forgotten) = (bits & 1 != 0, bits & 2 != 0);
+            Ok(CommitRef { sequence, digest, time, first_ordinal, rows, inlined, forgotten })
         })
         .collect::<Result<_>>()?;
     decoder.end()?;

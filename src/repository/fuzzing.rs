@@ -59,6 +59,9 @@ pub(crate) fn commit_changed(octets: &[u8]) {
         time: choices.number() as u64,
         first_ordinal: 7,
         checkpoint: None,
+        forgotten: None,
+        epoch: 0,
+        is_void: false,
     };
     let mut packer = Packer::new(1).expect("a packer");
     let encoded = encode(&draft, &place, KEY, &secrets, [6; SALT], &mut packer).expect("a commit");
@@ -168,7 +171,7 @@ fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>, Vec<Row>) {
     }
     if choices.octet().is_multiple_of(4) {
         let digest = Digest::new([choices.octet(); 32]);
-        draft.commits = vec![CommitRef { sequence: 0, digest, time: 1, first_ordinal: 0, rows: 7, inlined: true }];
+        draft.commits = vec![CommitRef { sequence: 0, digest, time: 1, first_ordinal: 0, rows: 7, inlined: true, forgotten: false }];
     }
     (draft, rows, blobs)
 }

@@ -46,13 +46,90 @@ impl JournalName {
         (journal.commit(sequence) == key).then_some((journal, sequence))
     }
 
+    /// A journal's name of these octets.
+    pub(crate) const fn of(name: [u8; 16]) -> Self {
+        Self(name)
+    }
+
+    /// Its octets.
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     /// The mailbox whose journal this is.
     pub(crate) async fn mailbox(self, repository: &Repository) -> Result<MailboxName> {
-        let sequences = sequences(repository, self).await?;
-        let (sequence, length) =
-            sequences.last().copied().ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))?;
-        Ok(Fetched::open(repository, self, sequence, length).await?.reader.head.mailbox)
+        let head = self.last(repository).await?;
+        head.map(|head| head.reader.head.mailbox).ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))
     }
+
+    /// The mailbox whose journal this is, if there is anything in it that is not forgotten.
+    pub(crate) async fn living_mailbox(self, repository: &Repository) -> Result<Option<MailboxName>> {
+        let head = self.last(repository).await?.map(|head| head.reader.head);
+        Ok(head.filter(|head| !head.is_void).map(|head| head.mailbox))
+    }
+
+    /// The last commit.
+    pub(crate) async fn last(self, repository: &Repository) -> Result<Option<Fetched>> {
+        match sequences(repository, self).await?.last() {
+            Some(&(sequence, length)) => Fetched::open(repository, self, sequence, length).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The sequences of the objects of this journal, in order: also of those that are forgotten and not deleted yet.
+    pub(crate) async fn sequences(self, repository: &Repository) -> Result<Vec<(u64, u64)>> {
+        sequences(repository, self).await
+    }
+}
+
+/// A forgetting checkpoint, and the commits that it names: the last is the one of which it carries the state.
+#[derive(Debug)]
+struct Base {
+    sequence: u64,
+    fetched: Fetched,
+    commits: Vec<CommitRef>,
+}
+
+impl Base {
+    async fn open(repository: &Repository, name: JournalName, sequence: u64, length: u64) -> Result<Self> {
+        let mut fetched = Fetched::open(repository, name, sequence, length).await?;
+        let commits = commits_of(repository, &mut fetched).await?;
+        let is_one = fetched.reader.head.forgotten == Some(sequence) && !commits.is_empty();
+        if is_one { Ok(Self { sequence, fetched, commits }) } else { Err(Error::damaged("a commit forgets nothing, though others say so")) }
+    }
+
+    /// The first commit that is not in the state that it carries.
+    fn next(&self) -> u64 {
+        self.commits.last().map_or(0, |last| last.sequence + 1)
+    }
+
+    /// The time of the last commit that is in it.
+    fn time(&self) -> u64 {
+        self.commits.last().map_or(0, |last| last.time)
+    }
+}
+
+/// The commits that a forgetting checkpoint leaves.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    needed: HashSet<u64>,
+    next: u64,
+}
+
+impl Kept {
+    /// Whether the commit of this sequence is needed.
+    pub(crate) fn contains(&self, sequence: u64) -> bool {
+        sequence >= self.next || self.needed.contains(&sequence)
+    }
+}
+
+/// The commits that a checkpoint names.
+async fn commits_of(repository: &Repository, fetched: &mut Fetched) -> Result<Vec<CommitRef>> {
+    let mut commits = Vec::new();
+    for block in fetched.section(repository, Section::Commits).await? {
+        commits.extend(decode_commits(&block)?);
+    }
+    Ok(commits)
 }
 
 /// A journal as it stands, or as it stood.
@@ -73,6 +150,16 @@ pub(crate) struct Journal {
     gone: HashSet<u64>,
     /// The next ordinal.
     pub(crate) next_ordinal: u64,
+    /// The sequence of the latest forgetting checkpoint, whatever time the journal was loaded for.
+    pub(crate) forgotten: Option<u64>,
+    /// The epoch of the latest fence; 0 if there is none.
+    pub(crate) epoch: u64,
+    /// There is nothing in the mailbox, and whatever there was is forgotten.
+    pub(crate) is_void: bool,
+    /// The last commit of which the latest forgetting checkpoint carries the state. Only known where that was read.
+    forgotten_until: Option<u64>,
+    /// The messages that were gone then: nobody needs them.
+    lost: HashSet<u64>,
 }
 
 impl Journal {
@@ -88,52 +175,111 @@ impl Journal {
             updates: BTreeMap::new(),
             gone: HashSet::new(),
             next_ordinal: 0,
+            forgotten: None,
+            epoch: 0,
+            is_void: false,
+            forgotten_until: None,
+            lost: HashSet::new(),
         }
     }
 
     /// Loads a mailbox's journal, up to the last commit not after `at` (nanoseconds since 1970). Without commits it is empty.
     pub(crate) async fn load(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
-        let name = JournalName::new(repository, mailbox);
-        let mut listed = sequences(repository, name).await?;
-        let mut journal = Self::empty(name, mailbox.clone());
+        let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
+        let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
         if let Some(at) = at {
-            cut_after(repository, name, &mut listed, at).await?;
+            if base.as_ref().is_some_and(|base| at < base.time()) {
+                return Err(Error::new(ErrorKind::Forgotten, format!("what '{mailbox}' held at that time is forgotten")));
+            }
+            cut_after(repository, journal.name, &mut listed, at).await?;
         }
-        let Some(&(last, length)) = listed.last() else { return Ok(journal) };
-        let head = Fetched::open(repository, name, last, length).await?;
-        if head.reader.head.mailbox != *mailbox {
-            return Err(Error::damaged("a journal is not the one of the mailbox that names it"));
-        }
-        let first = match head.reader.head.checkpoint {
-            Some(checkpoint) => {
+        let Some(&(last, length)) = listed.last() else {
+            if let Some(base) = base {
+                journal.restore(repository, base).await?;
+            }
+            return Ok(journal);
+        };
+        let head = Fetched::open(repository, journal.name, last, length).await?;
+        // A checkpoint before the latest forgetting one stands on commits that may be deleted.
+        journal.checkpoint = head.reader.head.checkpoint.filter(|at| base.as_ref().is_none_or(|base| base.sequence < *at));
+        let first = match (journal.checkpoint, base) {
+            (Some(checkpoint), _) => {
                 let length = length_of(&listed, checkpoint)?;
-                let mut fetched = Fetched::open(repository, name, checkpoint, length).await?;
-                for block in fetched.section(repository, Section::Commits).await? {
-                    journal.commits.extend(decode_commits(&block)?);
-                }
-                journal.checkpoint = Some(checkpoint);
+                let mut fetched = Fetched::open(repository, journal.name, checkpoint, length).await?;
+                journal.commits = commits_of(repository, &mut fetched).await?;
                 journal.apply(repository, &mut fetched, false).await?;
                 checkpoint + 1
             }
-            None => 0,
+            (None, Some(base)) => journal.restore(repository, base).await?,
+            (None, None) => 0,
         };
         for sequence in first..=last {
             let length = length_of(&listed, sequence)?;
-            let mut fetched = Fetched::open(repository, name, sequence, length).await?;
+            let mut fetched = Fetched::open(repository, journal.name, sequence, length).await?;
             journal.apply(repository, &mut fetched, true).await?;
         }
         Ok(journal)
     }
 
-    /// As [`load`](Self::load), but reads every commit: a checkpoint is believed nothing that the commits themselves tell.
-    pub(crate) async fn load_all(repository: &Repository, mailbox: &MailboxName) -> Result<Self> {
-        let name = JournalName::new(repository, mailbox);
-        let mut journal = Self::empty(name, mailbox.clone());
-        for (sequence, length) in sequences(repository, name).await? {
-            let mut fetched = Fetched::open(repository, name, sequence, length).await?;
+    /// As [`load`](Self::load), but reads every commit that is not forgotten: a checkpoint is believed nothing that the commits themselves tell.
+    pub(crate) async fn load_all(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
+        let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
+        let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
+        if let Some(at) = at {
+            cut_after(repository, journal.name, &mut listed, at).await?;
+        }
+        if let Some(base) = base {
+            journal.restore(repository, base).await?;
+        }
+        for (sequence, length) in listed {
+            let mut fetched = Fetched::open(repository, journal.name, sequence, length).await?;
             journal.apply(repository, &mut fetched, true).await?;
         }
         Ok(journal)
+    }
+
+    /// The commits that a forgetting checkpoint leaves: those that it names as needed, and all behind the one of which it carries the state.
+    pub(crate) async fn kept(repository: &Repository, name: JournalName, checkpoint: u64) -> Result<Kept> {
+        let length = repository.store().length(&name.commit(checkpoint)).await?;
+        let length = length.ok_or_else(|| Error::new(ErrorKind::NotFound, "a forgetting checkpoint is missing"))?;
+        let base = Base::open(repository, name, checkpoint, length).await?;
+        let needed = base.commits.iter().filter(|commit| !commit.forgotten).map(|commit| commit.sequence).collect();
+        Ok(Kept { needed, next: base.next() })
+    }
+
+    /// Lists the commits behind the base, all of which must be there, and opens the latest forgetting checkpoint. `None` without commits.
+    async fn begin(&mut self, repository: &Repository) -> Result<Option<(Vec<(u64, u64)>, Option<Base>)>> {
+        let mut listed = sequences(repository, self.name).await?;
+        let Some(&(last, length)) = listed.last() else { return Ok(None) };
+        let head = Fetched::open(repository, self.name, last, length).await?.reader.head;
+        if head.mailbox != self.mailbox {
+            return Err(Error::damaged("a journal is not the one of the mailbox that names it"));
+        }
+        (self.forgotten, self.epoch, self.is_void) = (head.forgotten, head.epoch, head.is_void);
+        let base = match head.forgotten {
+            Some(sequence) => Some(Base::open(repository, self.name, sequence, length_of(&listed, sequence)?).await?),
+            None => None,
+        };
+        let first = base.as_ref().map_or(0, Base::next);
+        listed.retain(|(sequence, _)| *sequence >= first);
+        for (expected, (sequence, _)) in (first..).zip(&listed) {
+            if *sequence != expected {
+                return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
+            }
+        }
+        Ok(Some((listed, base)))
+    }
+
+    /// Takes in the state that a forgetting checkpoint carries, and gives the sequence of the first commit to be applied to it.
+    async fn restore(&mut self, repository: &Repository, base: Base) -> Result<u64> {
+        let next = base.next();
+        let Base { mut fetched, commits, .. } = base;
+        self.next_ordinal = commits.last().map_or(0, |last| last.first_ordinal + u64::from(last.rows));
+        self.forgotten_until = commits.last().map(|last| last.sequence);
+        self.commits = commits;
+        self.apply_state(repository, &mut fetched).await?;
+        self.lost = self.gone.clone();
+        Ok(next)
     }
 
     /// The last commit.
@@ -147,7 +293,19 @@ impl Journal {
         if chained && head.previous != self.head().map(|commit| commit.digest) {
             return Err(Error::damaged(format!("commit {} does not follow the one before it", head.sequence)));
         }
-        let numbers = self.adopt_sources(&head.sources.clone());
+        // The state that a forgetting checkpoint carries is an older one, and is known where it is met.
+        if head.forgotten != Some(head.sequence) {
+            self.apply_state(repository, fetched).await?;
+        }
+        let reference = fetched.reader.reference();
+        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
+        self.commits.push(reference);
+        Ok(())
+    }
+
+    /// Takes in the folders, updates and gone messages that a commit tells.
+    async fn apply_state(&mut self, repository: &Repository, fetched: &mut Fetched) -> Result<()> {
+        let numbers = self.adopt_sources(&fetched.reader.head.sources.clone());
         for block in fetched.section(repository, Section::Folders).await? {
             for mut record in decode_folders(&block)? {
                 record.source = number(&numbers, record.source)?;
@@ -177,9 +335,6 @@ impl Journal {
                 self.gone.insert(ordinal);
             }
         }
-        let reference = fetched.reader.reference();
-        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
-        self.commits.push(reference);
         Ok(())
     }
 
@@ -278,6 +433,50 @@ impl Journal {
     /// The messages that are not as the commit that stored them says, and those that the checkpoint carries.
     pub(crate) fn updated(&self) -> impl Iterator<Item = &MessageRow> {
         self.updates.values()
+    }
+
+    /// Whether a message is forgotten: no state that can be asked for has it. Of a journal that was loaded with all its commits.
+    pub(crate) fn is_lost(&self, ordinal: u64) -> bool {
+        self.lost.contains(&ordinal)
+    }
+
+    /// The messages that are forgotten, and are of commits that are not. Of a journal that was loaded with all its commits.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &u64> {
+        self.lost.iter()
+    }
+
+    /// Whether everything up to this commit is forgotten but for what was there then. Of a journal that was loaded with all its commits.
+    pub(crate) fn is_forgotten_until(&self, sequence: u64) -> bool {
+        self.forgotten_until.is_some_and(|until| sequence <= until)
+    }
+
+    /// Whether messages of this commit may be forgotten. Of a journal that was loaded with all its commits.
+    pub(crate) fn may_have_lost(&self, commit: &CommitRef) -> bool {
+        self.forgotten_until.is_some_and(|until| commit.sequence <= until)
+    }
+
+    /// The blobs of a commit that a state which can be asked for needs. Of a journal that was loaded with all its commits.
+    pub(crate) async fn needed_blobs(&self, repository: &Repository, commit: &CommitRef) -> Result<Vec<crate::pack::Row>> {
+        if commit.forgotten {
+            return Ok(Vec::new());
+        }
+        let mut contents = self.contents(repository, commit).await?;
+        let blobs = contents.blobs(repository).await?;
+        if !self.may_have_lost(commit) || blobs.is_empty() {
+            return Ok(blobs);
+        }
+        let mut needed = vec![false; blobs.len()];
+        for row in contents.rows(repository).await?.into_iter().flatten() {
+            let row = row?;
+            if !self.is_lost(row.ordinal) {
+                for piece in row.pieces {
+                    if let Some(needed) = needed.get_mut(piece as usize) {
+                        *needed = true;
+                    }
+                }
+            }
+        }
+        Ok(blobs.into_iter().zip(needed).filter_map(|(row, needed)| needed.then_some(row)).collect())
     }
 
     /// The ordinals of messages that are gone.
@@ -390,7 +589,7 @@ impl Fetched {
     }
 }
 
-/// The sequences and lengths of a journal's commits, in order. A gap is damage.
+/// The sequences and lengths of a journal's commits, in order.
 async fn sequences(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
     let prefix = name.prefix();
     let mut listed = Vec::new();
@@ -401,18 +600,12 @@ async fn sequences(repository: &Repository, name: JournalName) -> Result<Vec<(u6
         }
     }
     listed.sort_unstable();
-    for (expected, (sequence, _)) in listed.iter().enumerate() {
-        if *sequence != expected as u64 {
-            return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
-        }
-    }
     Ok(listed)
 }
 
 fn length_of(listed: &[(u64, u64)], sequence: u64) -> Result<u64> {
-    // There are no gaps, so a sequence is its own place in the list.
-    let found = listed.get(sequence as usize).map(|(_, length)| *length);
-    found.ok_or_else(|| Error::damaged("a commit names a checkpoint that is not there"))
+    let found = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence).map(|at| listed[at].1);
+    found.ok().ok_or_else(|| Error::damaged("a commit names a checkpoint that is not there"))
 }
 
 /// Leaves the commits that are not after `at`. Times grow along the journal, so the place is searched by halves.

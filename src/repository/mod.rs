@@ -11,22 +11,27 @@ mod journal;
 mod kinds;
 mod run;
 mod segment;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
-    CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
+    CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs, encode as encode_commit,
 };
-pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
-pub(crate) use run::{RunRecord, RunWriter};
+pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
+pub(crate) use run::{Active, Ended, RunRecord, Token, chains, create_run_record, read_run_record, run_key};
 pub(crate) use segment::{
-    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, read_segments,
+    segment_id, segment_rows, write_segment,
+};
+pub(crate) use sweeps::{
+    Latest, MARKED_MAX, Mark, create_done, create_mark, create_verdict, latest_sweep, read_mark, read_verdict,
 };
 
 use crate::digest::{Digest, Domain};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
 use crate::runtime::{Clock, Randomness, SystemClock, SystemRandomness};
@@ -48,14 +53,15 @@ struct Inner {
     store: Arc<dyn Store>,
     id: [u8; 16],
     secrets: Secrets,
-    /// Names this opening of the repository among all writers there ever were.
-    writer: [u8; 8],
-    /// How many run records this opening has written.
-    runs: AtomicU64,
     is_index_loaded: AtomicBool,
+    /// The latest sweep whose effects the index was last told of.
+    index_epoch: AtomicU64,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
 }
+
+/// How often the same octets are put again when the store does not say what became of them.
+const CREATE_TRIES: usize = 4;
 
 const CONFIG: &str = "config";
 const CONFIG_MAGIC: &[u8; 8] = b"MRCONF\x01\x00";
@@ -123,15 +129,12 @@ impl Repository {
             (None, Protection::Key(key)) => open_slots(&*store, &config.id, &key).await?,
         };
         let Seams { clock, randomness } = seams;
-        let mut writer = [0; 8];
-        randomness.fill(&mut writer)?;
         Ok(Self(Arc::new(Inner {
             store,
             id: config.id,
             secrets,
-            writer,
-            runs: AtomicU64::new(0),
             is_index_loaded: AtomicBool::new(false),
+            index_epoch: AtomicU64::new(0),
             clock,
             randomness,
         })))
@@ -157,7 +160,7 @@ impl Repository {
         self.0.id
     }
 
-    /// The mailboxes that have a journal, sorted by name.
+    /// The mailboxes that have a journal with anything in it, sorted by name.
     ///
     /// # Cancel safety
     /// Nothing is written.
@@ -167,7 +170,7 @@ impl Repository {
     pub async fn mailboxes(&self) -> Result<Vec<MailboxName>> {
         let mut names = Vec::new();
         for journal in self.journals().await? {
-            names.push(journal.mailbox(self).await?);
+            names.extend(journal.living_mailbox(self).await?);
         }
         names.sort_unstable();
         Ok(names)
@@ -201,8 +204,37 @@ impl Repository {
         &self.0.secrets.domain
     }
 
-    pub(crate) fn writer(&self) -> [u8; 8] {
-        self.0.writer
+    /// A token for a new writer.
+    pub(crate) fn new_token(&self) -> Result<Token> {
+        let mut token = [0; 8];
+        self.0.randomness.fill(&mut token)?;
+        Ok(token)
+    }
+
+    /// The latest sweep whose effects the index was told of.
+    pub(crate) fn index_epoch(&self) -> u64 {
+        self.0.index_epoch.load(Ordering::Relaxed)
+    }
+
+    /// The index was told of the effects of all sweeps up to this one.
+    pub(crate) fn raise_index_epoch(&self, epoch: u64) {
+        self.0.index_epoch.fetch_max(epoch, Ordering::Relaxed);
+    }
+
+    /// Creates an object of octets that nobody else writes, and is not content with an answer that may be lost: true if it is ours, false if another's is there.
+    pub(crate) async fn create(&self, key: &str, octets: &Bytes) -> Result<bool> {
+        let mut failure = None;
+        for _ in 0..CREATE_TRIES {
+            match self.store().create(key, Payload::from(octets.clone())).await {
+                Ok(Created::New) => return Ok(true),
+                // It may be ours, from a try whose answer was lost; the salt makes our octets unlike any other's.
+                Ok(Created::Exists) => return Ok(self.store().read(key, None).await? == *octets),
+                Err(error) if error.retry() == Retry::Never => return Err(error),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let unknown = Error::new(ErrorKind::Unavailable, "whether an object was written is unknown; the next run will see");
+        Err(failure.map_or_else(|| Error::internal("no try was made"), |failure| unknown.because(failure)))
     }
 
     /// True once: whoever gets it fills the index.
@@ -220,11 +252,6 @@ impl Repository {
         Ok(packs)
     }
 
-    /// The number of the next run record.
-    pub(crate) fn next_run(&self) -> u64 {
-        self.0.runs.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.0.clock.now().as_nanos()).unwrap_or(u64::MAX)
@@ -236,11 +263,11 @@ impl Repository {
         Ok(salt)
     }
 
-    /// A new pack of our own.
-    pub(crate) fn new_pack(&self, capacity: usize) -> Result<PackWriter> {
+    /// A new pack of this writer.
+    pub(crate) fn new_pack(&self, writer: &Token, capacity: usize) -> Result<PackWriter> {
         let mut id = [0; 16];
         let (token, number) = id.split_at_mut(8);
-        token.copy_from_slice(&self.0.writer);
+        token.copy_from_slice(writer);
         self.0.randomness.fill(number)?;
         PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, capacity)
     }

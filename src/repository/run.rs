@@ -1,4 +1,7 @@
-//! Run records: the root of a repository. What a run did, and where the journals it wrote stood at its end.
+//! Run records: who writes to a repository, where it may commit, and what became of the run.
+//!
+//! The records of a writer are a chain: numbered, each created only if it is absent. The last one counts. So a sweep can end the chain of a writer that
+//! it knows nothing of, by taking its next number (docs/decisions/0003-trust.md, "Forgetting and sweeping").
 
 use super::Repository;
 use super::journal::JournalHead;
@@ -7,54 +10,157 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::MailboxName;
 use crate::seal::ObjectKind;
-use crate::wire::{Decoder, Encode, hex};
+use crate::wire::{Decoder, Encode, from_hex, hex};
+use futures::TryStreamExt;
+use std::collections::BTreeMap;
 
 /// The version of the record's content.
 const SCHEMA: u64 = 1;
 
-/// What a run recorded.
+const ACTIVE: u8 = 0;
+const ENDED: u8 = 1;
+const FENCE: u8 = 2;
+
+/// Names a writer: random, drawn anew for every run, and again whenever a sweep has fenced it. The first octets of its packs' ids.
+pub(crate) type Token = [u8; 8];
+
+/// A record of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RunRecord {
+pub(crate) enum RunRecord {
+    /// The run goes on, or died.
+    Active(Active),
+    /// The run ended in good order: everything that it began to write is there.
+    Ended(Box<Ended>),
+    /// A sweep ended the chain.
+    Fence {
+        /// Nanoseconds since 1970.
+        written: u64,
+        /// Which sweep.
+        epoch: u64,
+    },
+}
+
+/// Where a run may commit from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Active {
     /// Nanoseconds since 1970.
     pub(crate) started: u64,
     /// Nanoseconds since 1970.
     pub(crate) written: u64,
-    /// The run ended in good order; a record without this mark is of a run that went on, or died.
-    pub(crate) ended: bool,
+    /// The mailboxes to whose journals it may commit, and to no others.
+    pub(crate) mailboxes: Vec<MailboxName>,
+}
+
+/// What a run did, and where the journals that it wrote to stood at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Nanoseconds since 1970.
+    pub(crate) started: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) written: u64,
     pub(crate) ledger: Ledger,
     /// The journals that this run wrote to.
     pub(crate) heads: Vec<JournalHead>,
 }
 
-/// Writes the records of one run.
-#[derive(Debug)]
-pub(crate) struct RunWriter {
-    repository: Repository,
+/// Creates a record, and gives its length; `None` if another's has that number: then the chain is fenced.
+pub(crate) async fn create_run_record(
+    repository: &Repository,
+    token: &Token,
+    number: u64,
+    record: &RunRecord,
+) -> Result<Option<u64>> {
+    let key = run_key(token, number);
+    let octets = repository.seal_object(ObjectKind::Run, &key, &record.encode())?;
+    let length = octets.len() as u64;
+    Ok(repository.create(&key, &octets.into()).await?.then_some(length))
 }
 
-impl RunWriter {
-    pub(crate) fn new(repository: Repository) -> Self {
-        Self { repository }
+/// The record of this number, if there is one.
+pub(crate) async fn read_run_record(repository: &Repository, token: &Token, number: u64) -> Result<Option<RunRecord>> {
+    let key = run_key(token, number);
+    match repository.store().read(&key, None).await {
+        Ok(octets) => RunRecord::open(repository, &key, &octets).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
+}
 
-    /// Writes a record under the next number and gives its length.
-    pub(crate) async fn write(&self, record: &RunRecord) -> Result<u64> {
-        let number = self.repository.next_run();
-        let key = format!("runs/{}/{number:016x}", hex(&self.repository.writer()));
-        let octets = self.repository.seal_object(ObjectKind::Run, &key, &record.encode())?;
-        let length = octets.len() as u64;
-        self.repository.store().put(&key, octets.into()).await?;
-        Ok(length)
+/// The chains that there are: for each writer the numbers of its records, in order.
+pub(crate) async fn chains(repository: &Repository) -> Result<BTreeMap<Token, Vec<u64>>> {
+    let mut chains: BTreeMap<Token, Vec<u64>> = BTreeMap::new();
+    let mut listing = repository.store().list("runs/");
+    while let Some(object) = listing.try_next().await? {
+        if let Some((token, number)) = of_run_key(&object.key) {
+            chains.entry(token).or_default().push(number);
+        }
     }
+    chains.values_mut().for_each(|numbers| numbers.sort_unstable());
+    Ok(chains)
+}
+
+/// The key of a record.
+pub(crate) fn run_key(token: &Token, number: u64) -> String {
+    format!("runs/{}/{number:016x}", hex(token))
+}
+
+fn of_run_key(key: &str) -> Option<(Token, u64)> {
+    let mut names = key.split('/').skip(1);
+    let (token, number) = (from_hex(names.next()?)?, u64::from_be_bytes(from_hex(names.next()?)?));
+    (run_key(&token, number) == key).then_some((token, number))
 }
 
 impl RunRecord {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.number(SCHEMA);
+        match self {
+            Self::Active(Active { started, written, mailboxes }) => {
+                out.push(ACTIVE);
+                out.number(*started);
+                out.number(*written);
+                out.number(mailboxes.len() as u64);
+                mailboxes.iter().for_each(|mailbox| out.octets(mailbox.as_bytes()));
+            }
+            Self::Ended(ended) => {
+                out.push(ENDED);
+                ended.encode(&mut out);
+            }
+            Self::Fence { written, epoch } => {
+                out.push(FENCE);
+                out.number(*written);
+                out.number(*epoch);
+            }
+        }
+        out
+    }
+
+    /// Opens the record in the object under `key`.
+    pub(crate) fn open(repository: &Repository, key: &str, octets: &[u8]) -> Result<Self> {
+        let payload = repository.open_object(ObjectKind::Run, key, octets)?;
+        let mut decoder = Decoder::new(&payload);
+        if decoder.number()? != SCHEMA {
+            return Err(Error::new(ErrorKind::Unsupported, "a run record is of an unknown version"));
+        }
+        let record = match decoder.byte()? {
+            ACTIVE => {
+                let (started, written) = (decoder.number()?, decoder.number()?);
+                let mailboxes = (0..decoder.count(1)?).map(|_| Ok(MailboxName::new(decoder.octets()?)));
+                Self::Active(Active { started, written, mailboxes: mailboxes.collect::<Result<_>>()? })
+            }
+            ENDED => Self::Ended(Box::new(Ended::decode(&mut decoder)?)),
+            FENCE => Self::Fence { written: decoder.number()?, epoch: decoder.number()? },
+            _ => return Err(Error::new(ErrorKind::Unsupported, "a run record is of an unknown kind")),
+        };
+        decoder.end()?;
+        Ok(record)
+    }
+}
+
+impl Ended {
+    fn encode(&self, out: &mut Vec<u8>) {
         out.number(self.started);
         out.number(self.written);
-        out.push(u8::from(self.ended));
         numbers(&self.ledger).iter().for_each(|number| out.number(*number));
         out.number(self.ledger.incomplete.len() as u64);
         for incomplete in &self.ledger.incomplete {
@@ -67,29 +173,20 @@ impl RunRecord {
             out.number(head.sequence);
             out.extend_from_slice(head.digest.as_bytes());
         }
-        out
     }
 
-    /// Opens the record in the object under `key`.
-    pub(crate) fn open(repository: &Repository, key: &str, octets: &[u8]) -> Result<Self> {
-        let payload = repository.open_object(ObjectKind::Run, key, octets)?;
-        let mut decoder = Decoder::new(&payload);
-        if decoder.number()? != SCHEMA {
-            return Err(Error::new(ErrorKind::Unsupported, "a run record is of an unknown version"));
-        }
-        let (started, written, ended) = (decoder.number()?, decoder.number()?, decoder.byte()? != 0);
-        let ledger = ledger(&mut decoder)?;
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
+        let (started, written) = (decoder.number()?, decoder.number()?);
+        let ledger = ledger(decoder)?;
         let heads = (0..decoder.count(34)?)
             .map(|_| {
                 let mailbox = MailboxName::new(decoder.octets()?);
                 Ok(JournalHead { mailbox, sequence: decoder.number()?, digest: Digest::new(decoder.array()?) })
             })
             .collect::<Result<_>>()?;
-        decoder.end()?;
-        Ok(Self { started, written, ended, ledger, heads })
+        Ok(Self { started, written, ledger, heads })
     }
 }
-
 fn numbers(ledger: &Ledger) -> [u64; 16] {
     let Ledger { messages, changes, bytes, objects, mailboxes, .. } = ledger;
     [

@@ -1,11 +1,11 @@
 //! Index segments: objects of sorted rows. Derived from packs' footers, so losing one costs space, never mail.
 
 use super::Repository;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{PackId, Row};
 use crate::seal::ObjectKind;
 use crate::store::Listed;
-use crate::wire::{Decoder, Encode, hex};
+use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
 use std::collections::HashSet;
 
@@ -16,15 +16,33 @@ pub(crate) const ROWS_MAX: usize = 1 << 16;
 /// The longest segment that is read.
 const OCTETS_MAX: u64 = 64 << 20;
 
-/// Writes a segment of these rows and gives its length.
-pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row]) -> Result<u64> {
+/// Names a segment.
+pub(crate) type SegmentId = [u8; 16];
+
+/// Writes a segment of these rows, in the place of others, and gives its length.
+pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row], replaces: &[SegmentId]) -> Result<u64> {
     rows.sort_unstable_by_key(|row| row.digest);
     let salt = repository.salt()?;
     let key = format!("index/{}", hex(&salt[..16]));
-    let octets = repository.seal_object(ObjectKind::Segment, &key, &encode(rows))?;
+    let octets = repository.seal_object(ObjectKind::Segment, &key, &encode(rows, replaces))?;
     let length = octets.len() as u64;
     repository.store().put(&key, octets.into()).await?;
     Ok(length)
+}
+
+/// The id of a listed segment.
+pub(crate) fn segment_id(object: &Listed) -> Option<SegmentId> {
+    from_hex(object.key.strip_prefix("index/")?)
+}
+
+/// The rows of a listed segment, sorted by digest; `None` if it does not verify.
+pub(crate) async fn segment_rows(repository: &Repository, object: &Listed) -> Result<Option<Vec<Row>>> {
+    if object.length > OCTETS_MAX {
+        return Ok(None);
+    }
+    let octets = repository.store().read(&object.key, None).await?;
+    let rows = repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows));
+    Ok(rows.ok())
 }
 
 /// Gives the rows of all segments whose packs are among `packs`. A segment that does not verify is passed over, and counted.
@@ -36,18 +54,15 @@ pub(crate) async fn read_segments(
     let mut passed_over = 0;
     let mut listing = repository.store().list("index/");
     while let Some(object) = listing.try_next().await? {
-        if object.length > OCTETS_MAX {
-            passed_over += 1;
-            continue;
-        }
-        let octets = repository.store().read(&object.key, None).await?;
-        let rows = repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows));
-        match rows {
-            Ok(rows) => {
+        match segment_rows(repository, &object).await {
+            Ok(Some(rows)) => {
                 let rows: Vec<Row> = rows.into_iter().filter(|row| packs.contains(&row.at.pack)).collect();
                 each(&rows);
             }
-            Err(_) => passed_over += 1,
+            Ok(None) => passed_over += 1,
+            // A sweep replaced it since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(passed_over)
@@ -62,10 +77,11 @@ pub(crate) async fn check_segment(repository: &Repository, object: &Listed) -> R
     repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows)).map(drop)
 }
 
-/// Segments that this one replaces come first; none in this version.
-fn encode(rows: &[Row]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(rows.len() * 64);
-    out.number(0);
+/// Segments that this one replaces come first.
+fn encode(rows: &[Row], replaces: &[SegmentId]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows.len() * 64 + replaces.len() * 16);
+    out.number(replaces.len() as u64);
+    replaces.iter().for_each(|segment| out.extend_from_slice(segment));
     super::commit::encode_blobs(rows, &mut out);
     out
 }
@@ -89,7 +105,7 @@ mod tests {
     fn rows_decode_as_they_were_encoded() {
         let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 20_000, frame: 0 };
         let rows = [Row { digest: Digest::new([2; 32]), at }, Row { digest: Digest::new([3; 32]), at }];
-        assert_eq!(decode(&encode(&rows)).unwrap(), rows);
-        assert!(decode(&encode(&rows)[..60]).is_err());
+        assert_eq!(decode(&encode(&rows, &[[7; 16]])).unwrap(), rows);
+        assert!(decode(&encode(&rows, &[])[..60]).is_err());
     }
 }

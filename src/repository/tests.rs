@@ -30,10 +30,13 @@ async fn commit(repository: &Repository, mailbox: &MailboxName, messages: u64, g
         mailbox: mailbox.clone(),
         sequence: head.map_or(0, |head| head.sequence + 1),
         previous: head.map(|head| head.digest),
-        writer: repository.writer(),
+        writer: [9; 8],
         time: head.map_or(1, |head| head.time + 1),
         first_ordinal: journal.next_ordinal,
         checkpoint: journal.checkpoint,
+        forgotten: journal.forgotten,
+        epoch: journal.epoch,
+        is_void: false,
     };
     let (key, salt) = (journal.name.commit(place.sequence), repository.salt().unwrap());
     let mut packer = Packer::new(1).unwrap();

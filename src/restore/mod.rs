@@ -141,8 +141,8 @@ impl Restore {
         }
         let mut names = Vec::new();
         for journal in self.repository.journals().await? {
-            match journal.mailbox(&self.repository).await {
-                Ok(name) => names.push(name),
+            match journal.living_mailbox(&self.repository).await {
+                Ok(name) => names.extend(name),
                 Err(error) => report.fail(&MailboxName::new(journal.commit(0)), None, &error),
             }
         }
@@ -160,8 +160,11 @@ impl Restore {
     }
 
     async fn try_mailbox(&self, name: &MailboxName, report: &mut RestoreReport) -> Result<()> {
-        let journal = Journal::load(&self.repository, name, self.at).await?;
-        if journal.commits.is_empty() {
+        let journal = match self.scope {
+            Scope::Living => Journal::load(&self.repository, name, self.at).await?,
+            Scope::All => Journal::load_all(&self.repository, name, self.at).await?,
+        };
+        if journal.commits.is_empty() || journal.is_void {
             report.mailboxes = 0;
             return Ok(());
         }

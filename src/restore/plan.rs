@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, Row};
-use crate::repository::{Contents, Journal, MessageRow, Repository};
+use crate::repository::{CommitRef, Contents, Journal, MessageRow, Repository};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -76,8 +76,10 @@ impl Planner {
             planner.order().await?;
         } else {
             let commits = planner.journal.commits.iter().enumerate();
-            let is_wanted = |commit| scope == Scope::All || planner.journal.may_have_living(commit);
-            let living = commits.filter(|(_, commit)| is_wanted(*commit));
+            let is_wanted = |commit: &CommitRef| {
+                !commit.forgotten && (scope == Scope::All || planner.journal.may_have_living(commit))
+            };
+            let living = commits.filter(|(_, commit)| is_wanted(commit));
             planner.todo = living.map(|(number, _)| (number, None)).collect();
         }
         Ok(planner)
@@ -178,7 +180,7 @@ impl Open {
             recipe_at += u64::from(stored.recipe.skip);
             let at = recipe_at;
             recipe_at += u64::from(stored.recipe.length);
-            let gone = (scope == Scope::All).then(|| stored.clone());
+            let gone = (scope == Scope::All && !journal.is_lost(stored.ordinal)).then(|| stored.clone());
             let row = journal.now(stored.clone()).or(gone);
             rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
         }

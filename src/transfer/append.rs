@@ -34,7 +34,7 @@ pub(super) struct Appended {
 }
 
 /// Who is told what became of a message.
-pub(super) type Ticket = oneshot::Sender<Settled>;
+pub(super) type Ticket = oneshot::Sender<Result<Settled>>;
 
 /// The receiving end, which takes the place of a source.
 pub(super) struct Inbox {
@@ -59,11 +59,12 @@ impl Appender {
     ///
     /// # Errors
     /// [`Cancelled`](ErrorKind::Cancelled) if the transfer ended first: whether the message was stored is unknown; `has` will tell a later opening.
+    /// [`Unavailable`](ErrorKind::Unavailable) if a sweep took content that the message shares with others: it was not stored; append it again.
     pub async fn append(&self, envelope: Envelope, body: impl Into<Body>) -> Result<Settled> {
         let (ticket, settled) = oneshot::channel();
         let message = Message { envelope, body: body.into() };
         self.ask(Request::Append(Box::new(Appended { message, ticket }))).await?;
-        settled.await.map_err(|_| ended())
+        settled.await.map_err(|_| ended())?
     }
 
     /// Whether the journal had a message of this name in this folder, in full, when the mailbox was opened.

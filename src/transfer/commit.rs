@@ -1,17 +1,15 @@
 //! Putting a commit at the end of its journal, whoever else is writing there.
 
+use super::lane::LaneContext;
+use super::registration::{Registration, Writer};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, Result};
 use crate::message::MailboxName;
-use crate::pack::Packer;
-use crate::repository::{Checkpoint, Draft, Journal, JournalName, Others, Place, Repository, encode_commit};
+use crate::pack::{PackId, Packer};
+use crate::repository::{Checkpoint, Draft, Journal, JournalName, Others, Place, Repository, Token, encode_commit};
 use crate::runtime::{self, Executor};
-use crate::store::{Created, Payload};
 use bytes::Bytes;
 use std::sync::Arc;
-
-/// How often the same octets are put again when the store does not say what became of them.
-const TRIES: usize = 4;
 
 /// The end of a journal, where the next commit goes.
 #[derive(Clone, Debug)]
@@ -23,6 +21,12 @@ pub(super) struct Tail {
     time: u64,
     next_ordinal: u64,
     checkpoint: Option<u64>,
+    /// The latest forgetting checkpoint.
+    forgotten: Option<u64>,
+    /// The latest fence's epoch.
+    fenced: u64,
+    /// The latest sweep that was known of when the journal was read.
+    read_in: u64,
     /// The state is too much for a checkpoint.
     is_uncarriable: bool,
     /// What others have committed since the journal was first read, once another writer was seen.
@@ -37,10 +41,13 @@ pub(super) struct Committed {
     pub(super) length: u64,
     /// Messages that another writer had committed meanwhile.
     pub(super) covered: u64,
+    /// Nothing was committed: a sweep took what the commit was to point at.
+    pub(super) is_dropped: bool,
 }
 
 impl Tail {
-    pub(super) fn of(journal: &Journal) -> Self {
+    /// The end of a journal that was read when `epoch` was the latest sweep known of.
+    pub(super) fn of(journal: &Journal, epoch: u64) -> Self {
         let head = journal.head();
         Self {
             name: journal.name,
@@ -50,6 +57,9 @@ impl Tail {
             time: head.map_or(0, |head| head.time),
             next_ordinal: journal.next_ordinal,
             checkpoint: journal.checkpoint,
+            forgotten: journal.forgotten,
+            fenced: journal.epoch,
+            read_in: epoch,
             is_uncarriable: false,
             others: None,
         }
@@ -60,15 +70,18 @@ impl Tail {
         Some((self.sequence.checked_sub(1)?, self.previous?))
     }
 
-    fn place(&self, repository: &Repository) -> Place {
+    fn place(&self, repository: &Repository, writer: Token) -> Place {
         Place {
             mailbox: self.mailbox.clone(),
             sequence: self.sequence,
             previous: self.previous,
-            writer: repository.writer(),
+            writer,
             time: repository.now().max(self.time + 1),
             first_ordinal: self.next_ordinal,
             checkpoint: self.checkpoint,
+            forgotten: self.forgotten,
+            epoch: self.fenced,
+            is_void: false,
         }
     }
 
@@ -78,17 +91,22 @@ impl Tail {
     }
 }
 
+/// Where commits go.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) repository: Repository,
+    pub(super) executor: Arc<dyn Executor>,
+    pub(super) context: Arc<LaneContext>,
+    pub(super) registration: Arc<Registration>,
+    pub(super) level: i32,
+}
+
 /// Commits `draft`. Everything that it points at must be durable.
 ///
 /// # Cancel safety
 /// Dropping the future leaves the commit absent or whole.
-pub(super) async fn commit(
-    repository: Repository,
-    executor: Arc<dyn Executor>,
-    mut tail: Tail,
-    mut draft: Draft,
-    level: i32,
-) -> Result<Committed> {
+pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> Result<Committed> {
+    let Target { repository, registration, .. } = &target;
     let mut covered = 0;
     loop {
         if let Some(others) = &tail.others {
@@ -96,61 +114,90 @@ pub(super) async fn commit(
         }
         if draft.is_empty() {
             // Messages were read again and are what they were, or another writer has committed them all.
-            return Ok(Committed { tail, length: 0, covered });
+            return Ok(Committed { tail, length: 0, covered, is_dropped: false });
+        }
+        let writer = registration.ready(Some(&tail.mailbox), &target.context.dedup).await?;
+        if tail.read_in < writer.epoch {
+            // A sweep may have deleted the commit behind the end that is known here, and so freed its place.
+            tail = target.read_again(tail).await?;
+            continue;
+        }
+        if tail.fenced > writer.epoch {
+            registration.is_fenced(&writer.token).await?;
+            if registration.ready(Some(&tail.mailbox), &target.context.dedup).await?.epoch < tail.fenced {
+                return Err(Error::damaged("a journal is fenced by a sweep that has no mark"));
+            }
+            continue;
+        }
+        let is_lost = |pack: &PackId| !registration.may_point_at(pack, writer.epoch);
+        if draft.blobs.packs().iter().any(is_lost) && !cfg!(planted = "stale_hit_after_sweep") {
+            return Ok(Committed { tail, length: 0, covered, is_dropped: true });
         }
         let mut changes = None;
         if tail.is_long() && !tail.is_uncarriable {
-            let journal = Journal::load(&repository, &tail.mailbox, None).await?;
+            let journal = Journal::load(repository, &tail.mailbox, None).await?;
             if journal.head().map(|head| head.digest) == tail.previous {
-                match Checkpoint::of(&journal, &repository).await? {
+                match Checkpoint::of(&journal, repository).await? {
                     Some(checkpoint) => changes = Some(checkpoint.carry(&mut draft)?),
                     None => tail.is_uncarriable = true,
                 }
             }
         }
-        let place = tail.place(&repository);
-        let key = tail.name.commit(tail.sequence);
-        let salt = repository.salt()?;
-        let (secrets, name, at) = (repository.secrets().clone(), key.clone(), place.clone());
-        let (encoded, given_back) = runtime::run(&*executor, move || {
-            let encoded = Packer::new(level)
-                .and_then(|mut packer| encode_commit(&draft, &at, &name, &secrets, salt, &mut packer));
-            (encoded, draft)
-        })
-        .await?;
+        let place = tail.place(repository, writer.token);
+        let (given_back, octets, digest) = target.encode(draft, &place, tail.name.commit(tail.sequence)).await?;
         (draft, tail.time) = (given_back, place.time);
-        let encoded = encoded?;
-        let octets = Bytes::from(encoded.octets);
-        if put(&repository, &key, &octets).await? {
+        if target.put(&tail, &octets, digest, writer).await? {
             let rows = u64::from(draft.messages.rows());
             let is_checkpoint = !draft.commits.is_empty();
             let length = octets.len() as u64;
             tail.checkpoint = if is_checkpoint { Some(tail.sequence) } else { tail.checkpoint };
             (tail.sequence, tail.previous, tail.next_ordinal) =
-                (tail.sequence + 1, Some(encoded.digest), tail.next_ordinal + rows);
-            return Ok(Committed { tail, length, covered });
+                (tail.sequence + 1, Some(digest), tail.next_ordinal + rows);
+            return Ok(Committed { tail, length, covered, is_dropped: false });
         }
         changes.into_iter().for_each(|changes| draft.carry_no_more(changes));
-        let journal = Journal::load(&repository, &tail.mailbox, None).await?;
-        let mut others = tail.others.take().unwrap_or_default();
-        others.add(&repository, &journal, tail.next_ordinal).await?;
-        tail = Tail { others: Some(others), ..Tail::of(&journal) };
+        tail = target.read_again(tail).await?;
     }
 }
 
-/// Creates the object, and is not content with an answer that may be lost: true if it is ours, false if another writer's is there.
-async fn put(repository: &Repository, key: &str, octets: &Bytes) -> Result<bool> {
-    let store = repository.store();
-    let mut failure = None;
-    for _ in 0..TRIES {
-        match store.create(key, Payload::from(octets.clone())).await {
-            Ok(Created::New) => return Ok(true),
-            // It may be ours, from a try whose answer was lost; salt and writer make our octets unlike any other's.
-            Ok(Created::Exists) => return Ok(store.read(key, None).await? == *octets),
-            Err(error) if error.retry() == Retry::Never => return Err(error),
-            Err(error) => failure = Some(error),
-        }
+impl Target {
+    /// Encodes and seals a draft for its place, on a worker.
+    async fn encode(&self, draft: Draft, place: &Place, key: String) -> Result<(Draft, Bytes, Digest)> {
+        let (secrets, place, level) = (self.repository.secrets().clone(), place.clone(), self.level);
+        let salt = self.repository.salt()?;
+        let (encoded, draft) = runtime::run(&*self.executor, move || {
+            let encoded = Packer::new(level)
+                .and_then(|mut packer| encode_commit(&draft, &place, &key, &secrets, salt, &mut packer));
+            (encoded, draft)
+        })
+        .await?;
+        let encoded = encoded?;
+        Ok((draft, encoded.octets.into(), encoded.digest))
     }
-    let unknown = Error::new(ErrorKind::Unavailable, "whether a commit was written is unknown; the next run will see");
-    Err(failure.map_or_else(|| Error::internal("no try was made"), |failure| unknown.because(failure)))
+
+    /// Creates the commit; false if another's is in its place.
+    async fn put(&self, tail: &Tail, octets: &Bytes, digest: Digest, writer: Writer) -> Result<bool> {
+        if !self.repository.create(&tail.name.commit(tail.sequence), octets).await? {
+            return Ok(false);
+        }
+        if !self.registration.is_fenced(&writer.token).await? {
+            return Ok(true);
+        }
+        // The sweep may have freed this place by deleting what others had put there: the journal tells whether the commit is in it.
+        let journal = Journal::load(&self.repository, &tail.mailbox, None).await?;
+        Ok(journal.commits.iter().any(|commit| commit.digest == digest))
+    }
+
+    /// The end of the journal as it is now, with what others have committed behind the one that was known.
+    async fn read_again(&self, mut tail: Tail) -> Result<Tail> {
+        let epoch = self.registration.epoch();
+        let journal = Journal::load(&self.repository, &tail.mailbox, None).await?;
+        if journal.head().map(|head| head.digest) == tail.previous {
+            tail.read_in = epoch;
+            return Ok(tail);
+        }
+        let mut others = tail.others.take().unwrap_or_default();
+        others.add(&self.repository, &journal, tail.next_ordinal).await?;
+        Ok(Tail { others: Some(others), ..Tail::of(&journal, epoch) })
+    }
 }

@@ -4,6 +4,7 @@ use crate::digest::Digest;
 use crate::index::Index;
 use crate::pack::{Location, Row};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 const SHARDS: usize = 16;
@@ -12,6 +13,8 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Dedup {
     index: Arc<dyn Index>,
+    /// The latest sweep that the writer knows of: packs that it may have condemned give no hits.
+    epoch: AtomicU64,
     open: [Shard; SHARDS],
 }
 
@@ -38,7 +41,7 @@ pub(super) struct Claim<'a> {
 
 impl Dedup {
     pub(super) fn new(index: Arc<dyn Index>) -> Self {
-        Self { index, open: std::array::from_fn(|_| Shard::default()) }
+        Self { index, epoch: AtomicU64::new(0), open: std::array::from_fn(|_| Shard::default()) }
     }
 
     /// Finds the blob, or claims it. If another worker is just compressing it, waits for that: it runs on another thread and waits for nothing.
@@ -52,7 +55,7 @@ impl Dedup {
                 None => break,
             }
         }
-        if let Some(location) = self.index.look_up(digest, content) {
+        if let Some(location) = self.index.look_up(digest, content, self.epoch.load(Ordering::Relaxed)) {
             return Found::Stored(location);
         }
         blobs.insert(*digest, None);
@@ -60,12 +63,25 @@ impl Dedup {
     }
 
     /// Moves the rows of a pack that is durable now into the index.
-    pub(super) fn publish(&self, rows: &[Row]) {
+    pub(super) fn publish(&self, rows: &[Row], epoch: u64) {
         // First in the index, then gone from here: nobody finds it in neither.
-        self.index.insert(rows);
+        self.index.insert(rows, epoch);
+        self.forget(rows);
+    }
+
+    /// Forgets where these blobs are, if they are in no durable pack: whoever meets them stores them again.
+    pub(super) fn forget(&self, rows: &[Row]) {
         for row in rows {
-            lock(&self.shard(&row.digest).blobs).remove(&row.digest);
+            let mut blobs = lock(&self.shard(&row.digest).blobs);
+            if blobs.get(&row.digest) == Some(&Some(row.at)) {
+                blobs.remove(&row.digest);
+            }
         }
+    }
+
+    /// The writer knows of this sweep.
+    pub(super) fn raise_epoch(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Ordering::Relaxed);
     }
 
     fn shard(&self, digest: &Digest) -> &Shard {
@@ -102,7 +118,7 @@ mod tests {
     use crate::digest::Domain;
     use crate::index::RamIndex;
     use crate::pack::PackId;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn of_many_workers_that_meet_a_new_blob_at_once_one_stores_it() {
@@ -122,7 +138,7 @@ mod tests {
             }
         });
         assert_eq!(stored.load(Ordering::Relaxed), 1);
-        dedup.publish(&[Row { digest, at }]);
+        dedup.publish(&[Row { digest, at }], 0);
         assert!(matches!(dedup.find_or_claim(&digest, 7), Found::Stored(found) if found == at));
     }
 

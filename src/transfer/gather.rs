@@ -69,6 +69,8 @@ pub(super) struct Builder {
     pub(super) unchanged: u64,
     pub(super) quarantined: Vec<Reason>,
     pub(super) changes: Changes,
+    /// Which of the draft's gone messages are those that the enumeration did not see, and how many of them had been stored in full.
+    unseen: (std::ops::Range<usize>, u64),
     pub(super) outcomes: Vec<Outcome>,
     /// Who waits for messages of this commit, and what they will be told.
     pub(super) tickets: Vec<(Ticket, Settled)>,
@@ -338,7 +340,9 @@ impl Gatherer {
         }
         if end.is_complete {
             self.open.changes.gone += end.stored;
+            let first = self.open.draft.gone.len();
             self.open.draft.gone.extend(end.gone);
+            self.open.unseen = (first..self.open.draft.gone.len(), end.stored);
             let gone: Vec<Folder> =
                 self.folders.values().filter(|folder| !self.folders_seen.contains(&folder.path.raw)).cloned().collect();
             gone.into_iter().for_each(|folder| self.record_folder(folder, true));
@@ -351,6 +355,19 @@ impl Gatherer {
     /// nothing is known to be gone.
     pub(super) fn cut_short(&mut self) {
         self.is_cut_short = true;
+    }
+
+    /// Messages that were read will not be committed: no container of this mailbox is proven, and nothing is known to be gone.
+    pub(super) fn lose(&mut self) {
+        self.cut_short();
+        for builder in self.closed.iter_mut().chain([&mut self.open]) {
+            let (unseen, stored) = std::mem::take(&mut builder.unseen);
+            builder.draft.gone.drain(unseen);
+            builder.changes.gone -= stored;
+            builder.draft.folders.retain(|record| !record.gone);
+            builder.draft.folders.iter_mut().for_each(|record| record.folder.evidence = Evidence::NONE);
+            builder.draft.complete = false;
+        }
     }
 
     /// Whether everything that it was given is committed.

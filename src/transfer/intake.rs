@@ -6,6 +6,7 @@ use super::commit::Tail;
 use super::gather::End;
 use super::known::{KnownMailbox, Verdict, is_from};
 use super::lane::Item;
+use super::registration::Registration;
 use crate::budget::Permit;
 use crate::error::{Error, Result};
 use crate::message::{Envelope, Folder, Identity, MailboxName};
@@ -14,11 +15,14 @@ use crate::resources::Resources;
 use crate::runtime;
 use crate::source::{Batch, Entry, Exclusion, MailboxIter, MailboxSource, Source, SourceId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a batch of messages may weigh, in octets.
 pub(super) const BATCH: u64 = 4 << 20;
+
+/// How many mailboxes are listed ahead of the one that is read.
+const AHEAD_MAX: usize = 64;
 
 /// Where messages come from: a source that is enumerated, or an inbox that they are appended to.
 pub(super) enum Intake {
@@ -29,16 +33,22 @@ pub(super) enum Intake {
 /// The enumeration of a source.
 pub(super) struct Enumeration {
     repository: Repository,
+    registration: Arc<Registration>,
     resources: Resources,
     source: Arc<dyn Source>,
     reread: bool,
     mailboxes: Option<MailboxIter>,
+    /// Mailboxes that were listed and not opened yet.
+    ahead: VecDeque<Result<Box<dyn MailboxSource>>>,
+    /// How many are listed next: few at first, so that the first one is not kept waiting.
+    look_ahead: usize,
     current: Option<Current>,
 }
 
 /// The receiving of appended messages.
 pub(super) struct Receiving {
     repository: Repository,
+    registration: Arc<Registration>,
     resources: Resources,
     inbox: Inbox,
     known: Option<(KnownMailbox, Option<Permit>)>,
@@ -135,17 +145,22 @@ impl Intake {
 }
 
 impl Receiving {
-    pub(super) fn new(repository: Repository, resources: Resources, inbox: Inbox) -> Self {
-        Self { repository, resources, inbox, known: None, held: None, is_ended: false }
+    pub(super) fn new(
+        (repository, registration): (Repository, Arc<Registration>),
+        resources: Resources,
+        inbox: Inbox,
+    ) -> Self {
+        Self { repository, registration, resources, inbox, known: None, held: None, is_ended: false }
     }
 
     async fn open(&mut self) -> Result<Taken> {
+        let epoch = self.registration.epoch();
         let journal = Journal::load(&self.repository, &self.inbox.mailbox, None).await?;
         let source = self.inbox.source.0;
         self.known = Some(know(&self.repository, &self.resources, &journal, source, false).await?);
         let name = Arc::new(self.inbox.mailbox.clone());
         let folders = folders_of(&journal, source);
-        Ok(Taken::Mailbox(Box::new(Opened { name, tail: Tail::of(&journal), folders })))
+        Ok(Taken::Mailbox(Box::new(Opened { name, tail: Tail::of(&journal, epoch), folders })))
     }
 
     /// Waits until there is something to take, and answers questions meanwhile. Needs no memory.
@@ -193,8 +208,14 @@ impl Receiving {
 }
 
 impl Enumeration {
-    pub(super) fn new(repository: Repository, resources: Resources, source: Arc<dyn Source>, reread: bool) -> Self {
-        Self { repository, resources, source, reread, mailboxes: None, current: None }
+    pub(super) fn new(
+        (repository, registration): (Repository, Arc<Registration>),
+        resources: Resources,
+        source: Arc<dyn Source>,
+        reread: bool,
+    ) -> Self {
+        let ahead = VecDeque::new();
+        Self { repository, registration, resources, source, reread, mailboxes: None, ahead, look_ahead: 4, current: None }
     }
 
     /// Takes the next step.
@@ -207,28 +228,43 @@ impl Enumeration {
     }
 
     async fn mailbox(&mut self) -> Result<Taken> {
-        let (mailboxes, source) = (self.mailboxes.take(), Arc::clone(&self.source));
-        let listed = runtime::run(&**self.resources.executor(), move || {
-            let mut mailboxes = mailboxes.map_or_else(|| source.mailboxes(), Ok)?;
-            let next = mailboxes.next();
-            Ok((mailboxes, next))
-        });
-        let (mailboxes, next) = listed.await??;
-        self.mailboxes = Some(mailboxes);
-        match next {
+        if self.ahead.is_empty() {
+            self.list().await?;
+        }
+        match self.ahead.pop_front() {
             None => Ok(Taken::End),
             Some(Err(error)) => Ok(Taken::Unopened(error)),
             Some(Ok(mailbox)) => self.open(mailbox).await.map(Taken::Mailbox),
         }
     }
 
+    /// Lists some mailboxes ahead, so that one record declares many of them.
+    async fn list(&mut self) -> Result<()> {
+        let (mailboxes, source, count) = (self.mailboxes.take(), Arc::clone(&self.source), self.look_ahead);
+        self.look_ahead = (count * 2).min(AHEAD_MAX);
+        let listed = runtime::run(&**self.resources.executor(), move || {
+            let mut mailboxes = mailboxes.map_or_else(|| source.mailboxes(), Ok)?;
+            let mut ahead = VecDeque::new();
+            while ahead.len() < count {
+                let Some(next) = mailboxes.next() else { break };
+                ahead.push_back(next);
+            }
+            Ok::<_, Error>((mailboxes, ahead))
+        });
+        let (mailboxes, ahead) = listed.await??;
+        self.registration.want(ahead.iter().flatten().map(|mailbox| mailbox.name().clone()));
+        (self.mailboxes, self.ahead) = (Some(mailboxes), ahead);
+        Ok(())
+    }
+
     async fn open(&mut self, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
         let name = Arc::new(source.name().clone());
+        let epoch = self.registration.epoch();
         let journal = Journal::load(&self.repository, &name, None).await?;
         let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
         let folders = folders_of(&journal, self.source.id());
         self.current = Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
-        Ok(Box::new(Opened { name, tail: Tail::of(&journal), folders }))
+        Ok(Box::new(Opened { name, tail: Tail::of(&journal, epoch), folders }))
     }
 
     async fn batch(&mut self, mut current: Current) -> Result<Taken> {
@@ -346,7 +382,7 @@ impl Found {
         match self.items.get_mut(items) {
             Some(item) => item.ticket = Some(ticket),
             // Nothing is to be read: it is told at once. Whoever waited may have gone.
-            None => drop(ticket.send(Settled::Unchanged { messages: (self.unchanged.len() - deferred) as u64 })),
+            None => drop(ticket.send(Ok(Settled::Unchanged { messages: (self.unchanged.len() - deferred) as u64 }))),
         }
     }
 

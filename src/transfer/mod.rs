@@ -11,6 +11,7 @@ mod gather;
 mod intake;
 mod known;
 mod lane;
+mod registration;
 mod schedule;
 mod settle;
 mod state;
@@ -18,11 +19,11 @@ mod state;
 use crate::budget::Permit;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::{Index, RamIndex};
+use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository, read_segments};
+use crate::repository::{CompressedBlock, JournalHead, Repository};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
@@ -36,6 +37,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use gather::Gatherer;
 use intake::{BATCH, Enumeration, Intake, Receiving, Taken};
 use lane::{Lane, LaneContext, Output, PACK_SLACK, Step};
+use registration::Registration;
 use state::{BatchPermit, BatchPermits, Lanes, Packs, Work};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -139,6 +141,7 @@ struct Shared {
     resources: Resources,
     settings: Settings,
     context: Arc<LaneContext>,
+    registration: Arc<Registration>,
     pack_permit: u64,
 }
 
@@ -179,6 +182,8 @@ enum Event {
         rows: Vec<Row>,
         length: u64,
         permit: Permit,
+        /// The latest sweep that is known to spare it; `None` if it is lost.
+        epoch: Option<u64>,
     },
     Compressed {
         mailbox: usize,
@@ -203,9 +208,11 @@ impl Transfer {
         source: Arc<dyn Source>,
     ) -> Self {
         let identity = (source.id(), source.kind());
-        let enumeration = Enumeration::new(repository.clone(), resources.clone(), source, settings.reread);
+        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(&index)));
+        let of = (repository.clone(), Arc::clone(&registration));
+        let enumeration = Enumeration::new(of, resources.clone(), source, settings.reread);
         let intake = Intake::Source(Box::new(enumeration));
-        let mut transfer = Self::with(repository, resources, settings, index, intake, identity);
+        let mut transfer = Self::with(registration, resources, settings, (repository, index), intake, identity);
         transfer.wake_up();
         transfer
     }
@@ -220,19 +227,21 @@ impl Transfer {
         source: (SourceId, Kind),
     ) -> (Appender, Self) {
         let (appender, inbox) = Appender::new(mailbox, source.0, source.1.clone());
-        let receiving = Receiving::new(repository.clone(), resources.clone(), inbox);
+        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(&index)));
+        registration.want([inbox.mailbox.clone()]);
+        let receiving = Receiving::new((repository.clone(), Arc::clone(&registration)), resources.clone(), inbox);
         let intake = Intake::Inbox(Box::new(receiving));
-        let mut transfer = Self::with(repository, resources, settings, index, intake, source);
+        let mut transfer = Self::with(registration, resources, settings, (repository, index), intake, source);
         transfer.with_outcomes = false;
         transfer.phase = Phase::Dormant;
         (appender, transfer)
     }
 
     fn with(
-        repository: Repository,
+        registration: Arc<Registration>,
         resources: Resources,
         settings: Settings,
-        index: Arc<dyn Index>,
+        (repository, index): (Repository, Arc<dyn Index>),
         intake: Intake,
         source: (SourceId, Kind),
     ) -> Self {
@@ -241,7 +250,8 @@ impl Transfer {
         let context = LaneContext { domain: repository.domain().clone(), dedup: Dedup::new(index), pack_target };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
-        let shared = Shared { repository, resources, settings, context: Arc::new(context), pack_permit };
+        let context = Arc::new(context);
+        let shared = Shared { repository, resources, settings, context, registration, pack_permit };
         Self {
             shared,
             source,
@@ -378,20 +388,11 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
-        load_index(&self.repository, self.resources.index()).await?;
+        self.registration.begin(&self.context.dedup).await?;
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))
     }
-}
-
-/// Fills the index from the repository's segments, with the rows of packs that are seen to exist.
-async fn load_index(repository: &Repository, index: &RamIndex) -> Result<()> {
-    if repository.claim_index_load() {
-        let packs = repository.packs().await?;
-        read_segments(repository, &packs, |rows| index.insert(rows)).await?;
-    }
-    Ok(())
 }

@@ -3,11 +3,12 @@
 use super::gather::{Builder, End, RecipeBlock};
 use super::lane::Lane;
 use super::state::{BatchPermits, Lanes, Work};
+use super::commit::Target;
 use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
 use crate::error::Error;
 use crate::pack::{FinishedPack, Packer, Row};
-use crate::repository::{CompressedBlock, RunRecord, RunWriter, write_segment};
+use crate::repository::{CompressedBlock, Ended, write_segment};
 use crate::runtime;
 use crate::store::Payload;
 use futures::FutureExt;
@@ -156,7 +157,9 @@ impl Transfer {
 
     pub(super) fn run_lane(&mut self, mut lane: Box<Lane>, mailbox: usize) {
         if lane.pack.is_none() {
-            match self.shared.repository.new_pack(self.shared.pack_permit as usize) {
+            let Shared { repository, registration, pack_permit, .. } = &self.shared;
+            let pack = registration.token().and_then(|token| repository.new_pack(&token, *pack_permit as usize));
+            match pack {
                 Ok(pack) => {
                     self.packs.open.insert(pack.id());
                     lane.pack = Some(pack);
@@ -211,12 +214,15 @@ impl Transfer {
         while self.packs.uploading < self.shared.resources.uploads_max() {
             let Some((pack, permit)) = self.packs.finished.pop_front() else { return };
             self.packs.uploading += 1;
-            let repository = self.shared.repository.clone();
+            let Shared { repository, registration, context, .. } = self.shared.clone();
             let upload = async move {
                 let FinishedPack { id, octets, rows } = pack;
                 let length = octets.len() as u64;
+                // A sweep spares the packs of writers that it knows.
+                registration.ready(None, &context.dedup).await?;
                 repository.store().put(&id.key(), Payload::from(octets)).await?;
-                Ok(Event::Uploaded { pack: id, rows, length, permit })
+                let epoch = registration.uploaded(&id, &context.dedup).await?;
+                Ok(Event::Uploaded { pack: id, rows, length, permit, epoch })
             };
             self.tasks.push(upload.boxed());
         }
@@ -245,19 +251,21 @@ impl Transfer {
             if let (Some(tail), Some(builder)) = (tail.take(), gatherer.closed.front_mut()) {
                 gatherer.is_committing = true;
                 let draft = std::mem::take(&mut builder.draft);
-                let Shared { repository, resources, settings, .. } = self.shared.clone();
+                let Shared { repository, resources, settings, context, registration, .. } = self.shared.clone();
+                let executor = Arc::clone(resources.executor());
                 let level = settings.compression_level;
+                let target = Target { repository, executor, context, registration, level };
                 let commit = async move {
-                    let executor = Arc::clone(resources.executor());
-                    let committed = commit::commit(repository, executor, tail, draft, level).await?;
+                    let committed = commit::commit(target, tail, draft).await?;
                     Ok(Event::Committed { mailbox, committed })
                 };
                 self.tasks.push(commit.boxed());
             }
         } else if gatherer.is_finished() {
-            let finished = self.gatherers.remove(&mailbox);
-            let permits = finished.into_iter().flat_map(|(gatherer, _)| gatherer.open.permits);
-            permits.for_each(|permit| self.batches.give_back(permit));
+            if let Some((gatherer, _)) = self.gatherers.remove(&mailbox) {
+                self.shared.registration.release(&gatherer.mailbox);
+                gatherer.open.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
+            }
         }
         if let Some(block) = block {
             self.compress(mailbox, block);
@@ -284,7 +292,7 @@ impl Transfer {
 
     pub(super) fn write_segment(&mut self, mut rows: Vec<Row>) {
         let repository = self.shared.repository.clone();
-        let write = async move { Ok(Event::SegmentWritten(write_segment(&repository, &mut rows).await?)) };
+        let write = async move { Ok(Event::SegmentWritten(write_segment(&repository, &mut rows, &[]).await?)) };
         self.tasks.push(write.boxed());
     }
 
@@ -364,15 +372,15 @@ impl Transfer {
             return self.write_segment(rows);
         }
         self.phase = Phase::Closing;
-        let repository = self.shared.repository.clone();
-        let record = RunRecord {
+        let registration = Arc::clone(&self.shared.registration);
+        registration.take_written().into_iter().for_each(|length| self.wrote(length));
+        let ended = Ended {
             started: self.started,
-            written: repository.now(),
-            ended: true,
+            written: self.shared.repository.now(),
             ledger: self.ledger.clone(),
             heads: std::mem::take(&mut self.heads).into_values().collect(),
         };
-        let write = async move { Ok(Event::Recorded(RunWriter::new(repository).write(&record).await?)) };
+        let write = async move { Ok(Event::Recorded(registration.end(ended).await?)) };
         self.tasks.push(write.boxed());
     }
 }

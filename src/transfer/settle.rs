@@ -1,13 +1,13 @@
 //! What a transfer does about what ended.
 
 use super::commit::Committed;
-use super::gather::Gatherer;
+use super::gather::{Builder, Gatherer};
 use super::intake::{Found, Intake, Opened, Taken};
 use super::lane::{Lane, Output, Step};
 use super::state::{BatchPermit, Work};
 use super::{Event, Outcome, Phase, Shared, Transfer};
 use crate::budget::Permit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Incomplete;
 use crate::pack::{FinishedPack, PackId, Row};
 use crate::repository::{JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
@@ -40,7 +40,9 @@ impl Transfer {
                     Err(error) => self.fail(error),
                 }
             }
-            Event::Uploaded { pack, rows, length, permit } => self.pack_is_durable(pack, rows, length, permit),
+            Event::Uploaded { pack, rows, length, permit, epoch } => {
+                self.pack_is_durable(pack, rows, (length, epoch), permit);
+            }
             Event::Compressed { mailbox, serial, slot, block } => {
                 if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
                     gatherer.compressed(serial, slot, block);
@@ -183,13 +185,25 @@ impl Transfer {
         }
     }
 
-    pub(super) fn pack_is_durable(&mut self, pack: PackId, rows: Vec<Row>, length: u64, permit: Permit) {
+    pub(super) fn pack_is_durable(
+        &mut self,
+        pack: PackId,
+        rows: Vec<Row>,
+        (length, epoch): (u64, Option<u64>),
+        permit: Permit,
+    ) {
         self.packs.uploading -= 1;
         self.packs.open.remove(&pack);
         self.wrote(length);
-        self.shared.context.dedup.publish(&rows);
-        let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
-        self.packs.rows.extend(lasting);
+        match epoch {
+            Some(epoch) => {
+                self.shared.context.dedup.publish(&rows, epoch);
+                let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
+                self.packs.rows.extend(lasting);
+            }
+            // What points at it is not committed.
+            None => self.shared.context.dedup.forget(&rows),
+        }
         self.gatherers.values_mut().for_each(|(gatherer, _)| gatherer.durable(&pack));
         if let Some((mut lane, mailbox)) = self.lanes.parked.pop() {
             // A parked lane's own permit is one that travelled whole.
@@ -206,7 +220,7 @@ impl Transfer {
     }
 
     pub(super) fn committed(&mut self, mailbox: usize, committed: Committed) {
-        let Committed { tail, length, covered } = committed;
+        let Committed { tail, length, covered, is_dropped } = committed;
         if length > 0 {
             self.wrote(length);
         }
@@ -218,6 +232,11 @@ impl Transfer {
         }
         *slot = Some(tail);
         let Some(builder) = gatherer.closed.pop_front() else { return };
+        if is_dropped {
+            let name = gatherer.mailbox.to_string();
+            gatherer.lose();
+            return self.dropped(name, builder);
+        }
         let stored = builder.stored - covered.min(builder.stored);
         self.ledger.store(stored);
         self.ledger.keep(builder.unchanged + (builder.stored - stored));
@@ -230,8 +249,19 @@ impl Transfer {
         }
         for (ticket, settled) in builder.tickets {
             // Whoever waited may have gone.
-            let _ = ticket.send(settled);
+            let _ = ticket.send(Ok(settled));
         }
+        builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
+    }
+
+    /// A sweep took what a commit was to point at. Its messages stay pending.
+    fn dropped(&mut self, name: String, builder: Builder) {
+        let error = || Error::new(ErrorKind::Unavailable, "a sweep took content that messages share; they must be read again");
+        for (ticket, _) in builder.tickets {
+            // Whoever waited may have gone.
+            let _ = ticket.send(Err(error()));
+        }
+        self.ledger.incomplete.push(Incomplete::new(name, &error()));
         builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
     }
 

@@ -1,0 +1,122 @@
+//! Fences: what keeps a commit that was prepared before a sweep from landing after it.
+
+use crate::error::{Error, Result};
+use crate::message::MailboxName;
+use crate::pack::Packer;
+use crate::repository::{
+    Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_run_record, encode_commit, read_run_record,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The writers that may still commit: registered, not ended, not fenced.
+pub(super) async fn live(repository: &Repository) -> Result<BTreeSet<Token>> {
+    let mut live = BTreeSet::new();
+    for (token, last) in last_records(repository).await? {
+        if matches!(read_run_record(repository, &token, last).await?, Some(RunRecord::Active(_))) {
+            live.insert(token);
+        }
+    }
+    Ok(live)
+}
+
+/// What was fenced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fenced {
+    pub(super) writers: u64,
+    pub(super) journals: u64,
+}
+
+/// Fences every writer that may not know of this sweep: first its chain, so that it declares nothing more; then the journals that it declared.
+pub(super) async fn fence(repository: &Repository, epoch: u64) -> Result<Fenced> {
+    let mut fenced = Fenced::default();
+    let mut journals = BTreeSet::new();
+    for (token, last) in last_records(repository).await? {
+        if let Some(declared) = fence_chain(repository, &token, last, epoch).await? {
+            fenced.writers += 1;
+            journals.extend(declared);
+        }
+    }
+    let writer = repository.new_token()?;
+    for mailbox in journals {
+        fenced.journals += u64::from(fence_journal(repository, &mailbox, epoch, writer).await?);
+    }
+    Ok(fenced)
+}
+
+/// The number of the last record of each writer.
+async fn last_records(repository: &Repository) -> Result<BTreeMap<Token, u64>> {
+    let chains = chains(repository).await?;
+    Ok(chains.into_iter().filter_map(|(token, numbers)| Some((token, *numbers.last()?))).collect())
+}
+
+/// Takes the next number of a chain, unless the run has ended or an earlier sweep took it. Gives the mailboxes that the writer declared.
+async fn fence_chain(
+    repository: &Repository,
+    token: &Token,
+    mut last: u64,
+    epoch: u64,
+) -> Result<Option<Vec<MailboxName>>> {
+    loop {
+        match read_run_record(repository, token, last).await? {
+            // It ended long ago, and another sweep has deleted its record since it was listed.
+            None => return Ok(None),
+            Some(RunRecord::Ended(_)) => return Ok(None),
+            Some(RunRecord::Fence { epoch: by, .. }) if by < epoch => return Ok(None),
+            Some(RunRecord::Fence { .. }) => {
+                // This sweep, carried out by another who may have died just then.
+                let Some(before) = last.checked_sub(1) else { return Ok(None) };
+                return match read_run_record(repository, token, before).await? {
+                    Some(RunRecord::Active(active)) => Ok(Some(active.mailboxes)),
+                    _ => Err(Error::damaged("a writer's last record before its fence is missing")),
+                };
+            }
+            Some(RunRecord::Active(active)) => {
+                let fence = RunRecord::Fence { written: repository.now(), epoch };
+                if create_run_record(repository, token, last + 1, &fence).await?.is_some() {
+                    return Ok(Some(active.mailboxes));
+                }
+                last += 1;
+            }
+        }
+    }
+}
+
+/// Puts a fence at the end of a journal, unless one of this sweep is there: who commits behind it has read it.
+async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u64, writer: Token) -> Result<bool> {
+    let name = JournalName::new(repository, mailbox);
+    loop {
+        let last = name.last(repository).await?;
+        let head = last.as_ref().map(|last| &last.reader.head);
+        if head.is_some_and(|head| head.epoch >= epoch) {
+            return Ok(false);
+        }
+        let place = Place {
+            mailbox: mailbox.clone(),
+            sequence: head.map_or(0, |head| head.sequence + 1),
+            previous: last.as_ref().map(|last| last.reader.digest),
+            writer,
+            time: repository.now().max(head.map_or(0, |head| head.time + 1)),
+            first_ordinal: head.map_or(0, |head| head.first_ordinal + u64::from(head.rows)),
+            checkpoint: head.and_then(|head| head.checkpoint),
+            forgotten: head.and_then(|head| head.forgotten),
+            epoch,
+            is_void: head.is_none_or(|head| head.is_void),
+        };
+        if create_commit(repository, name, &Draft::default(), &place).await? {
+            return Ok(true);
+        }
+    }
+}
+
+/// Creates a commit of little content; false if another's is in its place.
+pub(super) async fn create_commit(
+    repository: &Repository,
+    name: JournalName,
+    draft: &Draft,
+    place: &Place,
+) -> Result<bool> {
+    let key = name.commit(place.sequence);
+    let salt = repository.salt()?;
+    let encoded = encode_commit(draft, place, &key, repository.secrets(), salt, &mut Packer::new(3)?)?;
+    repository.create(&key, &encoded.octets.into()).await
+}

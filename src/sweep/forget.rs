@@ -1,0 +1,202 @@
+//! Forgetting: a promise about the future. What is forgotten goes with the next sweep.
+
+use super::fence::create_commit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::MailboxName;
+use crate::repository::{CommitRef, Draft, Journal, Place, RecipeRange, Repository};
+
+/// The most messages with changes of their own, and the most that are gone, that a forgetting checkpoint carries.
+const UPDATES_MAX: usize = 1 << 18;
+const GONE_MAX: usize = 1 << 21;
+
+/// A forgetting to be. Nothing happens until [`finish`](Self::finish).
+///
+/// Say which mailboxes, and either nothing more: then they are forgotten as a whole; or [`before`](Self::before) which time.
+#[derive(Debug)]
+pub struct Forget {
+    repository: Repository,
+    which: Which,
+    before: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Which {
+    Untold,
+    All,
+    These(Vec<MailboxName>),
+}
+
+/// What was forgotten.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ForgetReport {
+    /// The version of this report's shape.
+    pub schema: u32,
+    /// Mailboxes of which something was forgotten.
+    pub mailboxes: u64,
+    /// Mailboxes of which there was nothing to forget.
+    pub untouched: u64,
+    /// Messages that nobody can ask for any more.
+    pub messages: u64,
+}
+
+impl Forget {
+    pub(crate) fn new(repository: Repository) -> Self {
+        Self { repository, which: Which::Untold, before: None }
+    }
+
+    /// These mailboxes.
+    #[must_use]
+    pub fn mailboxes(mut self, names: impl IntoIterator<Item = MailboxName>) -> Self {
+        self.which = Which::These(names.into_iter().collect());
+        self
+    }
+
+    /// All mailboxes.
+    #[must_use]
+    pub fn all_mailboxes(mut self) -> Self {
+        self.which = Which::All;
+        self
+    }
+
+    /// Not the mailboxes, but what they held before this time (nanoseconds since 1970) and no longer held then: messages that were gone, and
+    /// the states themselves. What was there at that time, and whatever came later, can be asked for as before.
+    #[must_use]
+    pub fn before(mut self, nanoseconds: u64) -> Self {
+        self.before = Some(nanoseconds);
+        self
+    }
+
+    /// Forgets. Messages that a transfer pushes into a mailbox meanwhile may be forgotten with it, or stay.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves each mailbox as it was, or forgotten.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) if it is not said which mailboxes; [`NotFound`](ErrorKind::NotFound) for one that is not there, before any is
+    /// forgotten; damage of a journal; [`Limit`](ErrorKind::Limit) for a mailbox of which more has changed than a checkpoint carries; what the store reports.
+    pub async fn finish(self) -> Result<ForgetReport> {
+        let there = self.repository.mailboxes().await?;
+        let names = match &self.which {
+            Which::Untold => return Err(Error::invalid("say which mailboxes are to be forgotten")),
+            Which::All => there,
+            Which::These(names) => {
+                if let Some(name) = names.iter().find(|name| there.binary_search(name).is_err()) {
+                    return Err(Error::new(ErrorKind::NotFound, format!("there is no mailbox '{name}'")));
+                }
+                names.clone()
+            }
+        };
+        let mut report = ForgetReport { schema: 1, ..ForgetReport::default() };
+        for name in names {
+            match self.mailbox(&name).await? {
+                Some(messages) => {
+                    report.mailboxes += 1;
+                    report.messages += messages;
+                }
+                None => report.untouched += 1,
+            }
+        }
+        Ok(report)
+    }
+
+    /// Forgets what is to be forgotten of a mailbox, and gives how many messages that are; `None` if there is nothing.
+    async fn mailbox(&self, name: &MailboxName) -> Result<Option<u64>> {
+        let mut placed = None;
+        loop {
+            // The present tells where the checkpoint goes; the past is what it carries.
+            let now = Journal::load_all(&self.repository, name, None).await?;
+            let Some(head) = now.head().copied() else { return Ok(None) };
+            // A sweep may have freed an older place, and the checkpoint gone there: then it is not in the journal.
+            if let Some((sequence, messages)) = placed
+                && now.forgotten >= Some(sequence)
+            {
+                return Ok(Some(messages));
+            }
+            let Some((draft, messages)) = self.checkpoint(&now).await? else { return Ok(None) };
+            let place = Place {
+                mailbox: name.clone(),
+                sequence: head.sequence + 1,
+                previous: Some(head.digest),
+                writer: self.repository.new_token()?,
+                time: self.repository.now().max(head.time + 1),
+                first_ordinal: now.next_ordinal,
+                checkpoint: None,
+                forgotten: Some(head.sequence + 1),
+                epoch: now.epoch,
+                is_void: self.before.is_none(),
+            };
+            if create_commit(&self.repository, now.name, &draft, &place).await? {
+                placed = Some((place.sequence, messages));
+            }
+        }
+    }
+
+    /// A checkpoint of what is not to be forgotten, and how many messages it forgets; `None` if that is nothing.
+    async fn checkpoint(&self, now: &Journal) -> Result<Option<(Draft, u64)>> {
+        let Some(before) = self.before else {
+            if now.is_void {
+                return Ok(None);
+            }
+            let messages: u64 = now.commits.iter().map(|commit| u64::from(commit.rows)).sum();
+            let head = now.head().copied().into_iter();
+            let last = head.map(|head| CommitRef { first_ordinal: now.next_ordinal, ..forgotten(head) });
+            let draft = Draft { commits: last.collect(), ..Draft::default() };
+            return Ok(Some((draft, messages - now.lost().count() as u64)));
+        };
+        let past = Journal::load_all(&self.repository, &now.mailbox, Some(before)).await?;
+        match past.head() {
+            Some(last) if !now.is_forgotten_until(last.sequence) => carry(&self.repository, &past).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The state of a journal as it was, with those commits alone that living messages need.
+async fn carry(repository: &Repository, past: &Journal) -> Result<(Draft, u64)> {
+    let mut draft = Draft { sources: past.sources.clone(), ..Draft::default() };
+    let mut forgot = 0;
+    for commit in past.commits.iter().filter(|commit| !commit.forgotten && commit.rows > 0) {
+        let mut living = Vec::new();
+        past.living_of(repository, commit, &mut |row| {
+            living.push(row.ordinal);
+            Ok(())
+        })
+        .await?;
+        let ordinals = commit.first_ordinal..commit.first_ordinal + u64::from(commit.rows);
+        let gone: Vec<u64> = ordinals.filter(|ordinal| living.binary_search(ordinal).is_err()).collect();
+        forgot += gone.iter().filter(|ordinal| !past.is_lost(**ordinal)).count() as u64;
+        if !living.is_empty() {
+            draft.commits.push(CommitRef { inlined: false, ..*commit });
+            draft.gone.extend(gone);
+        }
+    }
+    let is_kept = |ordinal: u64| {
+        let at = draft.commits.partition_point(|commit| commit.first_ordinal <= ordinal).checked_sub(1);
+        at.is_some_and(|at| ordinal < draft.commits[at].first_ordinal + u64::from(draft.commits[at].rows))
+    };
+    let mut updates = 0;
+    for row in past.updated().filter(|row| is_kept(row.ordinal)) {
+        let mut row = row.clone();
+        (row.recipe, row.pieces) = (RecipeRange::default(), Vec::new());
+        draft.updates.push(&row);
+        updates += 1;
+    }
+    if updates > UPDATES_MAX || draft.gone.len() > GONE_MAX {
+        return Err(Error::new(
+            ErrorKind::Limit,
+            format!("more of '{}' has changed than a checkpoint carries; it can be forgotten as a whole", past.mailbox),
+        ));
+    }
+    draft.folders = past.folders.values().cloned().collect();
+    if let Some(last) = past.head().filter(|last| draft.commits.last().map(|kept| kept.sequence) != Some(last.sequence)) {
+        draft.commits.push(CommitRef { first_ordinal: past.next_ordinal, ..forgotten(*last) });
+    }
+    Ok((draft, forgot))
+}
+
+/// A commit that is named because the next one follows it, and for nothing else.
+fn forgotten(commit: CommitRef) -> CommitRef {
+    CommitRef { rows: 0, inlined: false, forgotten: true, ..commit }
+}

@@ -1,0 +1,292 @@
+//! Forgetting, and sweeping: deleting what nobody needs any more, while anybody writes.
+//!
+//! docs/decisions/0003-trust.md, "Forgetting and sweeping", has the protocol and why it is safe. In short: a sweep marks what it condemns, fences the
+//! writers that may not know of the mark, reads again what was committed until then, and deletes what is still not needed.
+
+mod fence;
+mod forget;
+mod scan;
+mod tidy;
+
+pub use forget::{Forget, ForgetReport};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::PackId;
+use crate::repository::{
+    Journal, JournalName, Latest, MARKED_MAX, Mark, Repository, create_done, create_mark, create_verdict, latest_sweep,
+    read_mark, read_verdict,
+};
+use crate::resources::Resources;
+use futures::{StreamExt, TryStreamExt, stream};
+use scan::Scan;
+use std::collections::HashSet;
+
+/// Objects deleted at once.
+const DELETES_AT_ONCE: usize = 8;
+/// What a pack takes in a listing that is kept, in octets of memory.
+const LISTED_OCTETS: u64 = 24;
+
+/// A sweep to be. Nothing happens until [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct Sweep {
+    repository: Repository,
+    resources: Resources,
+    dry_run: bool,
+    runs_kept: usize,
+    needed_percent_min: u64,
+}
+
+/// What a sweep did, or would do.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SweepReport {
+    /// The version of this report's shape.
+    pub schema: u32,
+    /// Nothing was written or deleted: the report says what would be deleted.
+    pub dry_run: bool,
+    /// The sweep's epoch; 0 if there was nothing to mark.
+    pub epoch: u64,
+    /// Sweeps of others that were open, and were carried out first.
+    pub resumed: u64,
+    /// Packs before.
+    pub packs: Counted,
+    /// Packs that were deleted: no message that can be asked for needs anything of them.
+    pub deleted_packs: Counted,
+    /// Packs that are needed only in part, with the octets that are needed of them.
+    pub partly_needed: Counted,
+    /// Packs of which less is needed than the setting says, with all their octets. This version leaves them as they are.
+    pub mostly_dead: Counted,
+    /// Packs that nothing points at, and that are left because their writers may be about to.
+    pub spared: Counted,
+    /// Packs that were condemned, and then pointed at by commits that were under way.
+    pub pardoned: u64,
+    /// Commits that were deleted.
+    pub deleted_commits: Counted,
+    /// Index segments that were deleted, or written anew without rows of packs that are gone.
+    pub deleted_segments: Counted,
+    /// Run records that were deleted.
+    pub deleted_records: Counted,
+    /// Writers that had not ended, and were fenced: those that live on register anew.
+    pub fenced_writers: u64,
+    /// Journals that were fenced.
+    pub fenced_journals: u64,
+}
+
+/// Objects and their octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Counted {
+    /// How many.
+    pub objects: u64,
+    /// Octets of all of them.
+    pub bytes: u64,
+}
+
+/// What a sweep sees before it marks anything.
+struct View {
+    packs: Vec<(PackId, u64)>,
+    scan: Scan,
+    mark: Mark,
+}
+
+impl Sweep {
+    /// Run records of this many runs are kept unless another number is set.
+    pub const RUNS_KEPT_DEFAULT: usize = 1000;
+
+    pub(crate) fn new(repository: Repository, resources: Resources) -> Self {
+        let runs_kept = Self::RUNS_KEPT_DEFAULT;
+        Self { repository, resources, dry_run: false, runs_kept, needed_percent_min: 50 }
+    }
+
+    /// Only tells what it would do.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Keeps the records of the last `runs` runs that ended, not of the last [`RUNS_KEPT_DEFAULT`](Self::RUNS_KEPT_DEFAULT).
+    #[must_use]
+    pub fn runs_kept(mut self, runs: usize) -> Self {
+        self.runs_kept = runs;
+        self
+    }
+
+    /// A pack counts as mostly dead if less than this percentage of its octets is needed; 50 unless another is set.
+    #[must_use]
+    pub fn needed_percent_min(mut self, percent: u64) -> Self {
+        self.needed_percent_min = percent.min(100);
+        self
+    }
+
+    /// Sweeps. Others may write, sweep and forget at the same time. Memory: a bit for each blob that is needed, and about 120 octets for each pack.
+    ///
+    /// A restore or a check that runs at the same time is not waited for: it may find that what has just been forgotten is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or a crash, leaves a sweep that the next one carries out first.
+    ///
+    /// # Errors
+    /// Damage of any journal, before anything is deleted: what cannot be read may need anything. [`Limit`](ErrorKind::Limit) if there is not enough memory in the
+    /// budget to tell what is needed; what the store reports.
+    pub async fn finish(self) -> Result<SweepReport> {
+        let mut report = SweepReport { schema: 1, dry_run: self.dry_run, ..SweepReport::default() };
+        let view = loop {
+            let latest = latest_sweep(&self.repository).await?;
+            if latest.is_open && !self.dry_run {
+                report.resumed += 1;
+                self.carry_out(latest.epoch, None, &mut report).await?;
+                continue;
+            }
+            let view = self.look(&mut report).await?;
+            let is_idle = view.mark.packs.is_empty() && view.mark.journals.is_empty();
+            if self.dry_run || is_idle {
+                break view;
+            }
+            let Latest { epoch, .. } = latest;
+            if create_mark(&self.repository, epoch + 1, &view.mark).await? {
+                report.epoch = epoch + 1;
+                self.carry_out(epoch + 1, Some(view.scan), &mut report).await?;
+                return self.tidied(report).await;
+            }
+        };
+        if self.dry_run {
+            let condemned: HashSet<PackId> = view.mark.packs.into_iter().collect();
+            let going = view.packs.iter().filter(|(pack, _)| condemned.contains(pack));
+            going.for_each(|(_, length)| report.deleted_packs.count(*length));
+            for (name, sequence) in view.mark.journals {
+                for (_, length) in forgotten_commits(&self.repository, name, sequence).await? {
+                    report.deleted_commits.count(length);
+                }
+            }
+            return Ok(report);
+        }
+        self.tidied(report).await
+    }
+
+    /// Lists what there is, and what of it nobody needs.
+    async fn look(&self, report: &mut SweepReport) -> Result<View> {
+        (report.packs, report.spared) = (Counted::default(), Counted::default());
+        (report.partly_needed, report.mostly_dead) = (Counted::default(), Counted::default());
+        let mut scan = Scan::new(self.repository.clone(), self.resources.clone());
+        // This order: a pack that is listed is of a writer who registered before; and what a writer committed who has ended since is read after.
+        let packs = self.packs(&mut scan).await?;
+        let live = fence::live(&self.repository).await?;
+        scan.advance().await?;
+        let mut mark = Mark::default();
+        for (pack, length) in &packs {
+            report.packs.count(*length);
+            match scan.needed(pack) {
+                Some(needed) => {
+                    if needed.octets < length / 100 * self.needed_percent_min {
+                        report.mostly_dead.count(*length);
+                    }
+                    // Header and footer are no blob's.
+                    if needed.octets < length - length / 16 {
+                        report.partly_needed.count(needed.octets);
+                    }
+                }
+                None if live.contains(&pack.writer()) => report.spared.count(*length),
+                None => mark.packs.push(*pack),
+            }
+        }
+        mark.packs.truncate(MARKED_MAX);
+        for (name, sequence) in &scan.forgotten {
+            if !forgotten_commits(&self.repository, *name, *sequence).await?.is_empty() && mark.journals.len() < MARKED_MAX {
+                mark.journals.push((*name, *sequence));
+            }
+        }
+        Ok(View { packs, scan, mark })
+    }
+
+    async fn packs(&self, scan: &mut Scan) -> Result<Vec<(PackId, u64)>> {
+        let mut packs = Vec::new();
+        let mut listing = self.repository.store().list("packs/");
+        while let Some(object) = listing.try_next().await? {
+            if let Some(pack) = PackId::from_key(&object.key) {
+                scan.pay(LISTED_OCTETS)?;
+                packs.push((pack, object.length));
+            }
+        }
+        packs.sort_unstable();
+        Ok(packs)
+    }
+
+    /// Carries out a sweep whose mark is made, by this one or another. `scan` has what was needed before the mark was made.
+    async fn carry_out(&self, epoch: u64, scan: Option<Scan>, report: &mut SweepReport) -> Result<()> {
+        let mark = read_mark(&self.repository, epoch).await?;
+        let verdict = match read_verdict(&self.repository, epoch).await? {
+            Some(verdict) => verdict,
+            None => {
+                let fenced = fence::fence(&self.repository, epoch).await?;
+                report.fenced_writers += fenced.writers;
+                report.fenced_journals += fenced.journals;
+                let mut scan = scan.unwrap_or_else(|| Scan::new(self.repository.clone(), self.resources.clone()));
+                scan.advance().await?;
+                let (pardoned, condemned): (Vec<PackId>, Vec<PackId>) =
+                    mark.packs.iter().partition(|pack| scan.needed(pack).is_some());
+                report.pardoned += pardoned.len() as u64;
+                // Decided once: whoever else carries out this sweep may find that less is needed by then.
+                create_verdict(&self.repository, epoch, condemned).await?
+            }
+        };
+        let lengths = self.delete(verdict.into_iter().map(|pack| pack.key())).await?;
+        lengths.into_iter().for_each(|length| report.deleted_packs.count(length));
+        for (name, sequence) in mark.journals {
+            let commits = match forgotten_commits(&self.repository, name, sequence).await {
+                Ok(commits) => commits,
+                // The checkpoint itself is forgotten by now.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let lengths = self.delete(commits.into_iter().map(|(sequence, _)| name.commit(sequence))).await?;
+            lengths.into_iter().for_each(|length| report.deleted_commits.count(length));
+        }
+        create_done(&self.repository, epoch).await
+    }
+
+    /// Deletes objects, and gives the lengths of those that were there.
+    async fn delete(&self, keys: impl IntoIterator<Item = String>) -> Result<Vec<u64>> {
+        let store = self.repository.store();
+        let deletes = stream::iter(keys).map(|key| async move {
+            let length = store.length(&key).await?;
+            if length.is_some() {
+                store.delete(&key).await?;
+            }
+            Ok::<_, Error>(length)
+        });
+        deletes.buffer_unordered(DELETES_AT_ONCE).try_filter_map(|length| async move { Ok(length) }).try_collect().await
+    }
+
+    /// The last step: what is derived, or told only to be looked at. None of it bears on any mail.
+    async fn tidied(&self, mut report: SweepReport) -> Result<SweepReport> {
+        report.deleted_segments = tidy::segments(&self.repository).await?;
+        report.deleted_records = tidy::records(&self.repository, self.runs_kept).await?;
+        Ok(report)
+    }
+}
+
+impl SweepReport {
+    /// Octets of everything that was deleted, or would be.
+    #[must_use]
+    pub fn bytes_freed(&self) -> u64 {
+        let all = [self.deleted_packs, self.deleted_commits, self.deleted_segments, self.deleted_records];
+        all.iter().map(|counted| counted.bytes).sum()
+    }
+}
+
+impl Counted {
+    fn count(&mut self, length: u64) {
+        self.objects += 1;
+        self.bytes += length;
+    }
+}
+
+/// The commits, with their lengths, that the forgetting checkpoint at this sequence makes needless.
+async fn forgotten_commits(repository: &Repository, name: JournalName, sequence: u64) -> Result<Vec<(u64, u64)>> {
+    let kept = Journal::kept(repository, name, sequence).await?;
+    let listed = name.sequences(repository).await?.into_iter();
+    Ok(listed.filter(|(sequence, _)| !kept.contains(*sequence)).collect())
+}

@@ -1,0 +1,144 @@
+//! What the journals of a repository need: which blobs of which packs, and which commits.
+
+use crate::budget::Permit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::{Location, PackId, Row};
+use crate::repository::{Journal, JournalName, OpenCommit, Repository, Section, decode_blobs};
+use crate::resources::Resources;
+use std::collections::HashMap;
+
+/// What is needed of every pack that is needed, in a bit for each blob and about [`PACK_OCTETS`] octets for each pack.
+#[derive(Debug)]
+pub(super) struct Scan {
+    repository: Repository,
+    resources: Resources,
+    packs: HashMap<PackId, Needed>,
+    /// The first commit of each journal that was not read yet.
+    read: HashMap<JournalName, u64>,
+    /// Journals with their latest forgetting checkpoint.
+    pub(super) forgotten: Vec<(JournalName, u64)>,
+    /// Octets taken, and what pays for them.
+    octets: u64,
+    permit: Option<Permit>,
+}
+
+/// What is needed of a pack.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    /// By the frames' numbers.
+    frames: Vec<u64>,
+    /// Octets of these frames.
+    pub(super) octets: u64,
+}
+
+/// What a pack takes in memory besides a bit for each of its blobs.
+const PACK_OCTETS: u64 = 96;
+/// Memory is asked for in steps of this many octets.
+const STEP: u64 = 1 << 20;
+
+impl Scan {
+    pub(super) fn new(repository: Repository, resources: Resources) -> Self {
+        let (packs, read, forgotten) = (HashMap::new(), HashMap::new(), Vec::new());
+        Self { repository, resources, packs, read, forgotten, octets: 0, permit: None }
+    }
+
+    /// Reads what was not read yet: all journals at first, later what was committed since.
+    ///
+    /// # Errors
+    /// Damage of any journal: what cannot be read may need anything.
+    pub(super) async fn advance(&mut self) -> Result<()> {
+        for name in self.repository.journals().await? {
+            match self.read.get(&name) {
+                None => self.journal(name).await?,
+                Some(next) => self.since(name, *next).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is needed of a pack, if anything is.
+    pub(super) fn needed(&self, pack: &PackId) -> Option<&Needed> {
+        self.packs.get(pack)
+    }
+
+    /// Pays for so many octets more.
+    pub(super) fn pay(&mut self, octets: u64) -> Result<()> {
+        self.octets += octets;
+        while self.permit.as_ref().map_or(0, Permit::octets) < self.octets {
+            let more = self.resources.budget().try_acquire(STEP).ok_or_else(|| {
+                let what = "the sweep needs more memory than the budget has to tell what is needed of each pack";
+                Error::new(ErrorKind::Limit, what)
+            })?;
+            match &mut self.permit {
+                Some(permit) => permit.merge(more),
+                none @ None => *none = Some(more),
+            }
+        }
+        Ok(())
+    }
+
+    async fn journal(&mut self, name: JournalName) -> Result<()> {
+        let Some(head) = name.last(&self.repository).await? else { return Ok(()) };
+        let head = head.reader.head;
+        self.pay(PACK_OCTETS)?;
+        let Some(forgotten) = head.forgotten else {
+            self.read.insert(name, 0);
+            return self.since(name, 0).await;
+        };
+        let journal = Journal::load_all(&self.repository, &head.mailbox, None).await?;
+        for commit in &journal.commits {
+            for row in journal.needed_blobs(&self.repository, commit).await? {
+                self.need(&row)?;
+            }
+        }
+        self.forgotten.push((name, forgotten));
+        self.read.insert(name, journal.head().map_or(0, |head| head.sequence + 1));
+        Ok(())
+    }
+
+    /// Takes in the commits from this sequence on, with all that they point at.
+    async fn since(&mut self, name: JournalName, next: u64) -> Result<()> {
+        let listed = name.sequences(&self.repository).await?;
+        let mut expected = next;
+        for (sequence, length) in listed.into_iter().filter(|(sequence, _)| *sequence >= next) {
+            if sequence != expected {
+                return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
+            }
+            let mut commit = OpenCommit::open(&self.repository, name, sequence, length).await?;
+            for block in commit.section(&self.repository, Section::Blobs).await? {
+                for row in decode_blobs(&block)? {
+                    self.need(&row)?;
+                }
+            }
+            expected += 1;
+        }
+        self.read.insert(name, expected);
+        Ok(())
+    }
+
+    fn need(&mut self, Row { at, .. }: &Row) -> Result<()> {
+        if !self.packs.contains_key(&at.pack) {
+            self.pay(PACK_OCTETS)?;
+        }
+        let needed = self.packs.entry(at.pack).or_default();
+        let before = needed.frames.len();
+        needed.need(at);
+        let grown = (needed.frames.len() - before) as u64 * 8;
+        self.pay(grown)
+    }
+}
+
+impl Needed {
+    fn need(&mut self, at: &Location) {
+        let (word, bit) = (at.frame as usize / 64, 1_u64 << (at.frame % 64));
+        // No pack has more frames; a row that says so is damage that a check finds, and is no reason to take so much memory.
+        let word = word.min(crate::pack::ROWS_MAX / 64);
+        if self.frames.len() <= word {
+            self.frames.resize(word + 1, 0);
+        }
+        if self.frames[word] & bit == 0 {
+            self.frames[word] |= bit;
+            self.octets += u64::from(at.stored);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A transfer as a writer: it says where it may commit before it does, and learns when a sweep has fenced it.
+//!
+//! docs/decisions/0003-trust.md, "Forgetting and sweeping", has the protocol and why it is safe.
+
+use super::dedup::Dedup;
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::message::MailboxName;
+use crate::pack::PackId;
+use crate::repository::{
+    Active, Ended, Repository, RunRecord, Token, create_run_record, latest_sweep, read_mark, read_run_record,
+    read_segments, run_key,
+};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
+use tokio::sync::Mutex;
+
+/// A transfer's registration. Shared by its tasks.
+#[derive(Debug)]
+pub(super) struct Registration {
+    repository: Repository,
+    index: Arc<dyn Index>,
+    started: u64,
+    /// Held while records are written, so that they are written one after the other.
+    chain: Mutex<Chain>,
+    /// What is asked without waiting.
+    face: Lock<Face>,
+}
+
+/// The records of the current token.
+#[derive(Debug, Default)]
+struct Chain {
+    /// The number of the next record. 0: not registered.
+    next: u64,
+    /// Where the last record says that this writer may commit.
+    declared: BTreeSet<MailboxName>,
+}
+
+#[derive(Debug, Default)]
+struct Face {
+    token: Option<Token>,
+    /// The latest sweep that this writer knows of.
+    epoch: u64,
+    /// Tokens that it had before, and the sweeps that fenced them.
+    fenced: Vec<(Token, u64)>,
+    /// Where it may want to commit.
+    wanted: BTreeSet<MailboxName>,
+    /// Lengths of the records written that are not accounted for yet.
+    written: Vec<u64>,
+}
+
+/// What a commit is made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Writer {
+    pub(super) token: Token,
+    /// The latest sweep that the writer knows of.
+    pub(super) epoch: u64,
+}
+
+impl Registration {
+    pub(super) fn new(repository: Repository, index: Arc<dyn Index>) -> Self {
+        let started = repository.now();
+        Self { repository, index, started, chain: Mutex::default(), face: Lock::default() }
+    }
+
+    /// Draws a token, looks at the sweeps there were, and fills the index. Nothing is written: who finds nothing new needs no registration.
+    pub(super) async fn begin(&self, dedup: &Dedup) -> Result<()> {
+        if self.face().token.is_none() {
+            let token = self.repository.new_token()?;
+            self.face().token = Some(token);
+        }
+        self.look(dedup).await
+    }
+
+    /// The token for new packs.
+    pub(super) fn token(&self) -> Result<Token> {
+        self.face().token.ok_or_else(|| Error::internal("a writer has no token"))
+    }
+
+    /// The latest sweep that this writer knows of.
+    pub(super) fn epoch(&self) -> u64 {
+        self.face().epoch
+    }
+
+    /// It may commit to these mailboxes. The next record says so.
+    pub(super) fn want(&self, mailboxes: impl IntoIterator<Item = MailboxName>) {
+        self.face().wanted.extend(mailboxes);
+    }
+
+    /// It will commit to this mailbox no more: every commit that it began there is written or has failed for good.
+    pub(super) fn release(&self, mailbox: &MailboxName) {
+        self.face().wanted.remove(mailbox);
+    }
+
+    /// The lengths of the records that were written since this was last asked.
+    pub(super) fn take_written(&self) -> Vec<u64> {
+        std::mem::take(&mut self.face().written)
+    }
+
+    /// Waits until a durable record says that this writer may commit to `mailbox`, or, without one, that it is there.
+    pub(super) async fn ready(&self, mailbox: Option<&MailboxName>, dedup: &Dedup) -> Result<Writer> {
+        let mut chain = self.chain.lock().await;
+        loop {
+            let is_declared = mailbox.is_none_or(|mailbox| chain.declared.contains(mailbox));
+            if chain.next > 0 && is_declared {
+                let token = self.token()?;
+                return Ok(Writer { token, epoch: self.epoch() });
+            }
+            self.declare(&mut chain, mailbox, dedup).await?;
+        }
+    }
+
+    /// Writes the next record; a new token is drawn if the chain is fenced.
+    async fn declare(&self, chain: &mut Chain, mailbox: Option<&MailboxName>, dedup: &Dedup) -> Result<()> {
+        let mut declared = self.face().wanted.clone();
+        declared.extend(mailbox.cloned());
+        let mailboxes = declared.iter().cloned().collect();
+        let active = Active { started: self.started, written: self.repository.now(), mailboxes };
+        let record = RunRecord::Active(active);
+        match create_run_record(&self.repository, &self.token()?, chain.next, &record).await? {
+            Some(length) => {
+                self.face().written.push(length);
+                chain.declared = declared;
+                chain.next += 1;
+                // Whatever sweep there is now, it finds this registration; and whatever there was before is learned of here.
+                if chain.next == 1 { self.look(dedup).await } else { Ok(()) }
+            }
+            None => self.renew(chain).await.map(drop),
+        }
+    }
+
+    /// Looks whether a sweep has fenced this writer; if so, it needs to register anew.
+    pub(super) async fn is_fenced(&self, token: &Token) -> Result<bool> {
+        let next = self.chain.lock().await.next;
+        if self.token()? != *token {
+            return Ok(true);
+        }
+        // Nothing is behind the last record: no fence. Others write meanwhile, so that many commits wait for one answer only.
+        if self.repository.store().length(&run_key(token, next)).await?.is_none() {
+            return Ok(false);
+        }
+        let mut chain = self.chain.lock().await;
+        Ok(self.token()? != *token || self.renew(&mut chain).await?)
+    }
+
+    /// Draws a new token if the chain is fenced.
+    async fn renew(&self, chain: &mut Chain) -> Result<bool> {
+        let token = self.token()?;
+        match read_run_record(&self.repository, &token, chain.next).await? {
+            None => Ok(false),
+            Some(RunRecord::Fence { epoch, .. }) => {
+                let next = self.repository.new_token()?;
+                let mut face = self.face();
+                face.fenced.push((token, epoch));
+                face.token = Some(next);
+                drop(face);
+                *chain = Chain::default();
+                Ok(true)
+            }
+            Some(_) => Err(Error::damaged(format!("{} is not this writer's record", run_key(&token, chain.next)))),
+        }
+    }
+
+    /// A pack that this writer wrote is durable. Gives the sweep up to which it is safe to point at it, `None` if it is lost.
+    pub(super) async fn uploaded(&self, pack: &PackId, dedup: &Dedup) -> Result<Option<u64>> {
+        let Writer { token, .. } = self.ready(None, dedup).await?;
+        if self.is_fenced(&token).await? {
+            self.ready(None, dedup).await?;
+        }
+        let epoch = self.epoch();
+        Ok(self.is_own(pack, epoch).then_some(epoch))
+    }
+
+    /// Whether a commit may point at this pack: no sweep up to `epoch` condemns it.
+    pub(super) fn may_point_at(&self, pack: &PackId, epoch: u64) -> bool {
+        self.is_own(pack, epoch) || self.index.believes(pack, epoch)
+    }
+
+    /// Whether the pack is this writer's, and spared. A sweep spares the packs of those writers that it is the first to fence.
+    fn is_own(&self, pack: &PackId, epoch: u64) -> bool {
+        let (face, writer) = (self.face(), pack.writer());
+        face.token == Some(writer) || face.fenced.iter().any(|(token, fenced)| *token == writer && *fenced == epoch)
+    }
+
+    /// Learns of the sweeps there were.
+    async fn look(&self, dedup: &Dedup) -> Result<()> {
+        let latest = latest_sweep(&self.repository).await?;
+        let is_first = self.repository.claim_index_load();
+        if is_first || self.repository.index_epoch() < latest.epoch {
+            let condemned = if latest.is_open { read_mark(&self.repository, latest.epoch).await?.packs } else { Vec::new() };
+            let mut packs = self.repository.packs().await?;
+            for pack in &condemned {
+                packs.remove(pack);
+            }
+            self.index.believe(&packs, latest.epoch);
+            if is_first {
+                read_segments(&self.repository, &packs, |rows| self.index.insert(rows, latest.epoch)).await?;
+            }
+            self.repository.raise_index_epoch(latest.epoch);
+        }
+        self.face().epoch = latest.epoch;
+        dedup.raise_epoch(latest.epoch);
+        Ok(())
+    }
+
+    /// Writes the last record of the run, and gives its length. Everything that the run began to write is there.
+    pub(super) async fn end(&self, ended: Ended) -> Result<u64> {
+        let mut chain = self.chain.lock().await;
+        let record = RunRecord::Ended(Box::new(ended));
+        loop {
+            if let Some(length) = create_run_record(&self.repository, &self.token()?, chain.next, &record).await? {
+                return Ok(length);
+            }
+            // It needs no registration for this: it commits nothing any more.
+            self.renew(&mut chain).await?;
+        }
+    }
+
+    fn face(&self) -> MutexGuard<'_, Face> {
+        self.face.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
