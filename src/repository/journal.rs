@@ -103,9 +103,10 @@ impl Base {
         self.commits.last().map_or(0, |last| last.sequence + 1)
     }
 
-    /// The time of the last commit that is in it.
+    /// The first time whose state is known: of the last commit that is in it; its own, if all was forgotten.
     fn time(&self) -> u64 {
-        self.commits.last().map_or(0, |last| last.time)
+        let head = &self.fetched.reader.head;
+        if head.is_void { head.time } else { self.commits.last().map_or(0, |last| last.time) }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::message::MailboxName;
 use crate::pack::Packer;
 use crate::repository::{
     Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_run_record, encode_commit, read_run_record,
+    read_verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,6 +68,8 @@ async fn fence_chain(
                 let Some(before) = last.checked_sub(1) else { return Ok(None) };
                 return match read_run_record(repository, token, before).await? {
                     Some(RunRecord::Active(active)) => Ok(Some(active.mailboxes)),
+                    // All fences were made, and the sweep is over for others: they have deleted the record.
+                    _ if read_verdict(repository, epoch).await?.is_some() => Ok(None),
                     _ => Err(Error::damaged("a writer's last record before its fence is missing")),
                 };
             }

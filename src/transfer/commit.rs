@@ -6,7 +6,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::message::MailboxName;
 use crate::pack::{PackId, Packer};
-use crate::repository::{Checkpoint, Draft, Journal, JournalName, Others, Place, Repository, Token, encode_commit};
+use crate::repository::{
+    Checkpoint, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
+};
 use crate::runtime::{self, Executor};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -41,8 +43,8 @@ pub(super) struct Committed {
     pub(super) length: u64,
     /// Messages that another writer had committed meanwhile.
     pub(super) covered: u64,
-    /// Nothing was committed: a sweep took what the commit was to point at.
-    pub(super) is_dropped: bool,
+    /// Nothing was committed, because a sweep took what the commit was to point at. These are the folders that it named.
+    pub(super) dropped: Option<Vec<FolderRecord>>,
 }
 
 impl Tail {
@@ -114,7 +116,7 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
         }
         if draft.is_empty() {
             // Messages were read again and are what they were, or another writer has committed them all.
-            return Ok(Committed { tail, length: 0, covered, is_dropped: false });
+            return Ok(Committed { tail, length: 0, covered, dropped: None });
         }
         let writer = registration.ready(Some(&tail.mailbox), &target.context.dedup).await?;
         if tail.read_in < writer.epoch {
@@ -131,7 +133,7 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
         }
         let is_lost = |pack: &PackId| !registration.may_point_at(pack, writer.epoch);
         if draft.blobs.packs().iter().any(is_lost) && !cfg!(planted = "stale_hit_after_sweep") {
-            return Ok(Committed { tail, length: 0, covered, is_dropped: true });
+            return Ok(Committed { tail, length: 0, covered, dropped: Some(draft.folders) });
         }
         let mut changes = None;
         if tail.is_long() && !tail.is_uncarriable {
@@ -153,7 +155,7 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             tail.checkpoint = if is_checkpoint { Some(tail.sequence) } else { tail.checkpoint };
             (tail.sequence, tail.previous, tail.next_ordinal) =
                 (tail.sequence + 1, Some(digest), tail.next_ordinal + rows);
-            return Ok(Committed { tail, length, covered, is_dropped: false });
+            return Ok(Committed { tail, length, covered, dropped: None });
         }
         changes.into_iter().for_each(|changes| draft.carry_no_more(changes));
         tail = target.read_again(tail).await?;

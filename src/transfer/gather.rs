@@ -357,8 +357,9 @@ impl Gatherer {
         self.is_cut_short = true;
     }
 
-    /// Messages that were read will not be committed: no container of this mailbox is proven, and nothing is known to be gone.
-    pub(super) fn lose(&mut self) {
+    /// Messages that were read will not be committed: no container of this mailbox is proven, and nothing is known to be gone. The folders that were to be
+    /// named with them are named by the next commit.
+    pub(super) fn lose(&mut self, folders: Vec<FolderRecord>) {
         self.cut_short();
         for builder in self.closed.iter_mut().chain([&mut self.open]) {
             let (unseen, stored) = std::mem::take(&mut builder.unseen);
@@ -367,6 +368,15 @@ impl Gatherer {
             builder.draft.folders.retain(|record| !record.gone);
             builder.draft.folders.iter_mut().for_each(|record| record.folder.evidence = Evidence::NONE);
             builder.draft.complete = false;
+        }
+        let next = self.closed.front_mut().unwrap_or(&mut self.open);
+        for FolderRecord { mut folder, gone, .. } in folders {
+            let is_named = next.draft.folders.iter().any(|record| record.folder.path.raw == folder.path.raw);
+            if !gone && !is_named {
+                folder.evidence = Evidence::NONE;
+                let source = next.draft.source(self.source.0, &self.source.1);
+                next.draft.folders.insert(0, FolderRecord { folder, source, gone });
+            }
         }
     }
 

@@ -65,11 +65,15 @@ impl Registration {
 
     /// Draws a token, looks at the sweeps there were, and fills the index. Nothing is written: who finds nothing new needs no registration.
     pub(super) async fn begin(&self, dedup: &Dedup) -> Result<()> {
-        if self.face().token.is_none() {
-            let token = self.repository.new_token()?;
-            self.face().token = Some(token);
-        }
+        self.draw()?;
         self.look(dedup).await
+    }
+
+    /// Draws a token if there is none.
+    fn draw(&self) -> Result<()> {
+        let token = self.repository.new_token()?;
+        self.face().token.get_or_insert(token);
+        Ok(())
     }
 
     /// The token for new packs.
@@ -205,6 +209,8 @@ impl Registration {
 
     /// Writes the last record of the run, and gives its length. Everything that the run began to write is there.
     pub(super) async fn end(&self, ended: Ended) -> Result<u64> {
+        // Who was shut down before anything came has none.
+        self.draw()?;
         let mut chain = self.chain.lock().await;
         let record = RunRecord::Ended(Box::new(ended));
         loop {

@@ -220,7 +220,7 @@ impl Transfer {
     }
 
     pub(super) fn committed(&mut self, mailbox: usize, committed: Committed) {
-        let Committed { tail, length, covered, is_dropped } = committed;
+        let Committed { tail, length, covered, dropped } = committed;
         if length > 0 {
             self.wrote(length);
         }
@@ -232,9 +232,9 @@ impl Transfer {
         }
         *slot = Some(tail);
         let Some(builder) = gatherer.closed.pop_front() else { return };
-        if is_dropped {
+        if let Some(folders) = dropped {
             let name = gatherer.mailbox.to_string();
-            gatherer.lose();
+            gatherer.lose(folders);
             return self.dropped(name, builder);
         }
         let stored = builder.stored - covered.min(builder.stored);

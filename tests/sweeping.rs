@@ -1,0 +1,617 @@
+//! Forgetting and sweeping: what nobody needs goes, what anybody needs stays, whoever writes, sleeps, wakes or dies meanwhile.
+#![cfg(feature = "testing")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Delivered, Drip, Driven, World, delivered, message, push, with_attachment};
+use futures::executor::block_on;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, BoxStream, StreamExt};
+use futures::{TryStreamExt, future};
+use mailrail::message::{Identity, MailboxName};
+use mailrail::source::{Memory, SourceId};
+use mailrail::store::{Created, Listed, MemoryStore, Payload, Store};
+use mailrail::sweep::SweepReport;
+use mailrail::testing::ManualClock;
+use mailrail::transfer::{Outcome, Report, Settled};
+use mailrail::{Engine, ErrorKind, Resources, Result, Settings};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+const SOURCE: SourceId = SourceId::new([1; 16]);
+
+fn name(mailbox: &str) -> MailboxName {
+    MailboxName::new(mailbox)
+}
+
+fn resources() -> Resources {
+    Resources::inline(64 << 20).unwrap()
+}
+
+/// One message a commit.
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.commit_messages_max = 1;
+    settings
+}
+
+fn sweep(engine: &Engine) -> SweepReport {
+    block_on(engine.sweep().finish()).unwrap()
+}
+
+fn forget(engine: &Engine, mailbox: &str) {
+    let report = block_on(engine.forget().mailboxes([name(mailbox)]).finish()).unwrap();
+    assert_eq!((report.mailboxes, report.untouched), (1, 0));
+}
+
+fn keys(store: &MemoryStore, prefix: &str) -> Vec<String> {
+    let listed: Vec<Listed> = block_on(store.list(prefix).try_collect()).unwrap();
+    listed.into_iter().map(|object| object.key).collect()
+}
+
+/// Another process over the same objects.
+fn process(store: &MemoryStore, clock: &ManualClock, seed: u64) -> Engine {
+    clock.advance(Duration::from_secs(60));
+    common::engine(Arc::new(store.clone()), clock, resources(), settings(), seed)
+}
+
+/// Puts messages with attachments, one for each content, into a source; gives them as a restore must deliver them.
+fn mail(source: &Memory, mailbox: &str, contents: &[u64]) -> Delivered {
+    let mut expected = Delivered::new();
+    for content in contents {
+        let octets = with_attachment(*content + 1000, *content, 40_000);
+        source.put(&name(mailbox), "INBOX", content.to_string(), octets.clone());
+        expected.insert((mailbox.into(), "INBOX".into(), content.to_string()), octets);
+    }
+    expected
+}
+
+// Forgetting.
+
+#[test]
+fn a_forgotten_mailbox_goes_with_the_next_sweep_and_what_others_share_with_it_stays() {
+    let world = World::inline();
+    let (old, kept) = (Memory::new(SOURCE), Memory::new(SOURCE));
+    mail(&old, "old", &[1, 2, 3]);
+    push(&world.engine, old.clone());
+    let expected = mail(&kept, "kept", &[3, 4]);
+    push(&world.engine, kept);
+    let before = world.now();
+    world.clock.advance(Duration::from_secs(1));
+    let packs = keys(&world.memory, "packs/").len();
+    let idle = sweep(&world.engine);
+    assert_eq!((idle.epoch, idle.deleted_packs.objects, idle.deleted_commits.objects), (0, 0, 0), "nothing is forgotten");
+    forget(&world.engine, "old");
+    assert_eq!(block_on(world.engine.repository().mailboxes()).unwrap(), [name("kept")]);
+    assert_eq!(block_on(world.engine.messages(&name("old"), None)).unwrap_err().kind(), ErrorKind::NotFound);
+    let error = block_on(world.engine.messages(&name("old"), Some(before))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forgotten);
+    // Its pack is needed for one blob still: whole packs only are deleted. The other mailbox forgotten too, it goes.
+    let report = sweep(&world.engine);
+    assert_eq!((report.deleted_packs.objects, report.deleted_commits.objects), (0, 1));
+    assert_eq!(report.mostly_dead.objects, 1);
+    let (found, restored) = delivered(&world.engine);
+    assert_eq!(restored.failed, 0);
+    assert!(found == expected);
+    assert!(block_on(world.engine.check().read_data(true).finish()).unwrap().is_sound());
+    forget(&world.engine, "kept");
+    let dry = block_on(world.engine.sweep().dry_run(true).finish()).unwrap();
+    assert_eq!((dry.deleted_packs.objects, dry.deleted_commits.objects), (packs as u64, 1));
+    assert_eq!(keys(&world.memory, "packs/").len(), packs);
+    let report = sweep(&world.engine);
+    assert_eq!((report.deleted_packs, report.deleted_commits), (dry.deleted_packs, dry.deleted_commits));
+    assert_eq!((keys(&world.memory, "packs/").len(), keys(&world.memory, "index/").len()), (0, 0));
+    assert_eq!(keys(&world.memory, "mailboxes/").len(), 2, "one commit of each says that it is forgotten");
+    assert!(block_on(world.engine.check().read_data(true).finish()).unwrap().is_sound());
+    // And it can be pushed again.
+    assert_eq!(push(&world.engine, old).messages.stored, 3);
+    assert_eq!(delivered(&world.engine).0.len(), 3);
+    let listing = block_on(world.engine.messages(&name("old"), None)).unwrap();
+    assert!(listing.messages.iter().all(|message| message.ordinal >= 3), "an ordinal was given twice");
+}
+
+#[test]
+fn what_was_gone_before_a_time_goes_and_what_was_there_then_can_still_be_asked_for() {
+    let world = World::inline();
+    let source = Memory::new(SOURCE);
+    let remove = |content: u64| source.remove(&name("a"), b"INBOX", &Identity::Named(content.to_string().into()));
+    let mut times = Vec::new();
+    let mut states = Vec::new();
+    let mut expected = Delivered::new();
+    for step in 0..6_u64 {
+        expected.extend(mail(&source, "a", &[step]));
+        if step >= 2 {
+            remove(step - 2);
+            expected.remove(&("a".to_owned(), "INBOX".to_owned(), (step - 2).to_string()));
+        }
+        world.clock.advance(Duration::from_secs(10));
+        push(&world.engine, source.clone());
+        times.push(world.now());
+        states.push(expected.clone());
+    }
+    let at = |time: u64| {
+        let sink = mailrail::testing::sink::Memory::new(mailrail::source::Kind::Other("memory".into()));
+        let report = block_on(world.engine.restore(sink.clone()).at(time).finish()).unwrap();
+        (report.failures, sink.mailboxes().values().map(|mailbox| mailbox.messages.len()).sum::<usize>())
+    };
+    for cut in [1, 3, 3, 5] {
+        let report = block_on(world.engine.forget().all_mailboxes().before(times[cut]).finish()).unwrap();
+        assert_eq!(report.mailboxes + report.untouched, 1);
+        sweep(&world.engine);
+        for (step, time) in times.iter().enumerate() {
+            let (failures, messages) = at(*time);
+            if step < cut {
+                assert_eq!(failures.len(), 1, "{step} of {cut}");
+                assert!(failures[0].reason.contains("forgotten") && !failures[0].is_damage, "{failures:?}");
+            } else {
+                assert_eq!((failures, messages), (vec![], states[step].len()), "{step} of {cut}");
+            }
+        }
+        let (found, report) = delivered(&world.engine);
+        assert_eq!(report.failed, 0);
+        assert!(found == expected);
+        let check = block_on(world.engine.check().read_data(true).finish()).unwrap();
+        assert!(check.is_sound(), "{check:#?}");
+        // One pack a message here: those living at the cut, and all that came later.
+        assert_eq!(keys(&world.memory, "packs/").len(), 6 - (cut - 1).min(4), "cut {cut}");
+    }
+    let again = push(&world.engine, source.clone());
+    assert_eq!((again.messages.stored, again.messages.unchanged), (0, 2));
+}
+
+#[test]
+fn forgetting_wants_to_be_told_what_and_asks_of_no_mailbox_that_is_not_there() {
+    let world = World::inline();
+    let source = Memory::new(SOURCE);
+    mail(&source, "a", &[1]);
+    push(&world.engine, source);
+    let untold = block_on(world.engine.forget().before(5).finish()).unwrap_err();
+    assert_eq!(untold.kind(), ErrorKind::Invalid);
+    let absent = block_on(world.engine.forget().mailboxes([name("a"), name("b")]).finish()).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::NotFound);
+    assert_eq!(delivered(&world.engine).0.len(), 1);
+}
+
+#[test]
+fn a_journal_with_a_history_of_forgetting_and_checkpoints_stays_readable() {
+    let world = World::with(resources(), settings(), |memory| Arc::new(memory));
+    let source = Memory::new(SOURCE);
+    let mut expected = Delivered::new();
+    for round in 0..12_u64 {
+        for number in round * 10..round * 10 + 10 {
+            let octets = message(number, 300);
+            source.put(&name("a"), "INBOX", number.to_string(), octets.clone());
+            expected.insert(("a".into(), "INBOX".into(), number.to_string()), octets);
+        }
+        for number in (0..round * 10).filter(|number| number % 12 == round) {
+            source.remove(&name("a"), b"INBOX", &Identity::Named(number.to_string().into()));
+            expected.remove(&("a".to_owned(), "INBOX".to_owned(), number.to_string()));
+        }
+        world.clock.advance(Duration::from_secs(1));
+        push(&world.engine, Drip(Arc::new(source.clone()), 1));
+        if round % 3 == 1 {
+            block_on(world.engine.forget().all_mailboxes().before(world.now() - 500_000_000).finish()).unwrap();
+            sweep(&world.engine);
+        }
+        let (found, report) = delivered(&process(&world.memory, &world.clock, 50 + round));
+        assert_eq!(report.failed, 0, "round {round}: {report:#?}");
+        assert!(found == expected, "round {round}");
+        let check = block_on(world.engine.check().read_data(true).finish()).unwrap();
+        assert!(check.is_sound(), "round {round}: {check:#?}");
+    }
+}
+
+// Writers and sweepers at the same time.
+
+/// Hands everything to a store until it is told to hold on; then no operation begins until it is released.
+#[derive(Clone, Debug)]
+struct Paused {
+    inner: MemoryStore,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many operations may begin; all, if not told.
+    left: Option<usize>,
+    waiting: Vec<Waker>,
+}
+
+impl Paused {
+    fn new(inner: &MemoryStore) -> Self {
+        Self { inner: inner.clone(), state: Arc::default() }
+    }
+
+    /// Only so many operations more.
+    fn hold_after(&self, operations: usize) {
+        self.state.lock().unwrap().left = Some(operations);
+    }
+
+    fn release(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.left = None;
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    fn is_holding(&self) -> bool {
+        !self.state.lock().unwrap().waiting.is_empty()
+    }
+
+    async fn pass(&self) {
+        future::poll_fn(|cx| {
+            let mut state = self.state.lock().unwrap();
+            match &mut state.left {
+                None => return Poll::Ready(()),
+                Some(0) => {}
+                Some(left) => {
+                    *left -= 1;
+                    return Poll::Ready(());
+                }
+            }
+            state.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Store for Paused {
+    fn put<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<()>> {
+        self.pass().then(|()| self.inner.put(key, payload)).boxed()
+    }
+
+    fn create<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<Created>> {
+        self.pass().then(|()| self.inner.create(key, payload)).boxed()
+    }
+
+    fn read<'a>(&'a self, key: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes>> {
+        self.pass().then(|()| self.inner.read(key, range)).boxed()
+    }
+
+    fn length<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
+        self.pass().then(|()| self.inner.length(key)).boxed()
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed>> {
+        let listed = self.pass().then(|()| self.inner.list(prefix).collect::<Vec<_>>());
+        listed.map(stream::iter).flatten_stream().boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.pass().then(|()| self.inner.delete(key)).boxed()
+    }
+}
+
+/// A process that can be frozen.
+struct Process {
+    paused: Paused,
+    engine: Engine,
+}
+
+impl Process {
+    fn new(store: &MemoryStore, clock: &ManualClock, seed: u64) -> Self {
+        let paused = Paused::new(store);
+        let engine = common::engine(Arc::new(paused.clone()), clock, resources(), settings(), seed);
+        Self { paused, engine }
+    }
+
+    fn transfer(&self, source: &Memory) -> Driven<(Report, Vec<Outcome>)> {
+        let mut transfer = self.engine.transfer(Drip(Arc::new(source.clone()), 1));
+        Driven::new(async move {
+            let mut outcomes = Vec::new();
+            while let Some(outcome) = transfer.next().await {
+                outcomes.push(outcome);
+            }
+            (transfer.finish().await.unwrap(), outcomes)
+        })
+    }
+}
+
+/// Drives something until it is done, or frozen.
+fn drive<T>(process: &Process, driven: &mut Driven<T>) -> Option<T> {
+    let output = driven.poll();
+    assert!(output.is_some() || process.paused.is_holding(), "it waits for nothing");
+    output
+}
+
+/// A repository in which much can go wrong: mail of a forgotten mailbox, content of which comes again; the pack of a writer who died; mail that lives.
+struct Scene {
+    store: MemoryStore,
+    clock: ManualClock,
+    /// Has the forgotten mail in its index if it is a veteran.
+    writer: Process,
+    /// What the writer is to push: what lives, and what is new.
+    source: Memory,
+    living: Delivered,
+    all: Delivered,
+}
+
+impl Scene {
+    fn new(is_veteran: bool) -> Self {
+        let store = MemoryStore::new();
+        let clock = ManualClock::new(Duration::from_secs(1_800_000_000));
+        let mut writer = Process::new(&store, &clock, 1);
+        let (old, source) = (Memory::new(SOURCE), Memory::new(SOURCE));
+        mail(&old, "old", &[1, 2]);
+        push(&writer.engine, old);
+        let living = mail(&source, "alice", &[11, 12]);
+        push(&writer.engine, source.clone());
+        // A writer who dies with a pack written and nothing committed.
+        let dead = Process::new(&store, &clock, 2);
+        let lost = Memory::new(SOURCE);
+        mail(&lost, "dead", &[21]);
+        let packs = keys(&store, "packs/").len();
+        let mut transfer = dead.transfer(&lost);
+        let mut operations = 0;
+        while keys(&store, "packs/").len() == packs {
+            dead.paused.hold_after(operations);
+            operations = 1;
+            assert!(drive(&dead, &mut transfer).is_none());
+            dead.paused.release();
+            dead.paused.hold_after(1);
+        }
+        drop(transfer);
+        forget(&process(&store, &clock, 3), "old");
+        if !is_veteran {
+            writer = Process::new(&store, &clock, 4);
+        }
+        let mut all = living.clone();
+        all.extend(mail(&source, "alice", &[1, 31]));
+        all.extend(mail(&source, "carol", &[2, 12, 32]));
+        Self { store, clock, writer, source, living, all }
+    }
+
+    fn process(&self, seed: u64) -> Engine {
+        process(&self.store, &self.clock, seed)
+    }
+
+    /// That everything acknowledged is there and sound; that the rest can be pushed; and that no garbage stays.
+    fn verify(&self, outcomes: &[Outcome], what: &str) {
+        let engine = self.process(900);
+        let (found, report) = delivered(&engine);
+        assert_eq!(report.failed, 0, "{what}: {report:#?}");
+        for (key, octets) in &self.living {
+            assert!(found.get(key) == Some(octets), "{what}: {key:?} is lost");
+        }
+        for outcome in outcomes.iter().filter(|outcome| matches!(outcome.settled, Settled::Stored { .. })) {
+            let Identity::Named(name) = &outcome.identity else { panic!("{what}: no name") };
+            let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+            let key = (outcome.mailbox.to_string(), text(&outcome.folder), text(name));
+            assert!(found.contains_key(&key), "{what}: {key:?} was acknowledged and is lost");
+        }
+        let check = block_on(engine.check().read_data(true).finish()).unwrap();
+        assert!(check.is_sound(), "{what}: {check:#?}");
+        let next = push(&engine, self.source.clone());
+        assert!(next.is_complete(), "{what}");
+        let (found, report) = delivered(&engine);
+        assert_eq!(report.failed, 0, "{what}: {report:#?}");
+        assert!(found == self.all, "{what}: {:?}", found.keys());
+        // The writers that were about may have died: their packs go with the second sweep.
+        for seed in 901..903 {
+            sweep(&self.process(seed));
+        }
+        let last = sweep(&self.process(904));
+        assert_eq!((last.bytes_freed(), last.epoch, last.spared.objects), (0, 0, 0), "{what}: {last:#?}");
+        let check = block_on(self.process(905).check().read_data(true).finish()).unwrap();
+        assert!(check.is_sound() && check.orphans == 0, "{what}: {check:#?}");
+        assert!(delivered(&self.process(906)).0 == self.all, "{what}");
+    }
+}
+
+#[test]
+fn a_writer_that_sleeps_before_any_of_its_operations_while_sweeps_run_loses_nothing_that_it_acknowledged() {
+    for (is_veteran, sweeps) in [(false, 1), (true, 1), (true, 2), (false, 3)] {
+        let (mut at, mut pending, mut fenced) = (0, 0, 0);
+        loop {
+            let scene = Scene::new(is_veteran);
+            let what = format!("veteran {is_veteran}, {sweeps} sweeps before operation {at}");
+            scene.writer.paused.hold_after(at);
+            let mut transfer = scene.writer.transfer(&scene.source);
+            let done = drive(&scene.writer, &mut transfer);
+            for number in 0..sweeps {
+                fenced += sweep(&scene.process(500 + number)).fenced_journals;
+            }
+            let is_over = done.is_some();
+            scene.writer.paused.release();
+            let (report, outcomes) = done.unwrap_or_else(|| drive(&scene.writer, &mut transfer).unwrap());
+            report.ledger.verify().unwrap();
+            pending += report.ledger.messages.pending;
+            scene.verify(&outcomes, &what);
+            if is_over {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 20 && fenced > 20, "{at} operations, {fenced} fences");
+        assert!(pending > 0, "no commit was ever dropped");
+    }
+}
+
+#[test]
+fn a_writer_that_sleeps_while_its_mailbox_is_pushed_forgotten_and_swept_acknowledges_nothing_that_is_not_there() {
+    let mut at = 0;
+    loop {
+        let scene = Scene::new(at % 2 == 0);
+        scene.writer.paused.hold_after(at);
+        let mut transfer = scene.writer.transfer(&scene.source);
+        let done = drive(&scene.writer, &mut transfer);
+        let before = scene.process(8);
+        let is_carol_there = block_on(before.repository().mailboxes()).unwrap().contains(&name("carol"));
+        // Others take the places where it is about to commit; then these commits are deleted.
+        let others = Memory::new(SourceId::new([2; 16]));
+        mail(&others, "carol", &[41, 42, 43, 44]);
+        push(&before, Drip(Arc::new(others), 1));
+        forget(&before, "carol");
+        assert!(sweep(&before).deleted_commits.objects >= 4);
+        scene.writer.paused.release();
+        let is_over = done.is_some();
+        let (report, mut outcomes) = done.unwrap_or_else(|| drive(&scene.writer, &mut transfer).unwrap());
+        report.ledger.verify().unwrap();
+        // What was acknowledged before it was forgotten is forgotten.
+        outcomes.retain(|outcome| *outcome.mailbox == name("alice") || !is_over && !is_carol_there);
+        scene.verify(&outcomes, &format!("before operation {at}"));
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 20, "{at} operations");
+}
+
+#[test]
+fn a_sweeper_that_sleeps_before_any_of_its_operations_while_a_writer_runs_deletes_nothing_that_is_needed() {
+    for is_veteran in [false, true] {
+        let (mut at, mut pardoned) = (0, 0);
+        loop {
+            let scene = Scene::new(is_veteran);
+            let sweeper = Process::new(&scene.store, &scene.clock, 5);
+            sweeper.paused.hold_after(at);
+            let mut driven = Driven::new(sweeper.engine.sweep().finish());
+            let done = drive(&sweeper, &mut driven);
+            let mut transfer = scene.writer.transfer(&scene.source);
+            let (report, outcomes) = drive(&scene.writer, &mut transfer).unwrap();
+            report.ledger.verify().unwrap();
+            sweeper.paused.release();
+            let is_over = done.is_some();
+            let swept = done.unwrap_or_else(|| drive(&sweeper, &mut driven).unwrap()).unwrap();
+            pardoned += swept.pardoned;
+            scene.verify(&outcomes, &format!("veteran {is_veteran}, a writer before operation {at} of the sweep"));
+            if is_over {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 30, "{at} operations");
+        assert!(pardoned > 0, "no pack was ever pardoned");
+    }
+}
+
+#[test]
+fn a_sweep_that_dies_anywhere_is_carried_out_by_the_next() {
+    let mut at = 0;
+    loop {
+        let scene = Scene::new(false);
+        let sweeper = Process::new(&scene.store, &scene.clock, 5);
+        sweeper.paused.hold_after(at);
+        let mut driven = Driven::new(sweeper.engine.sweep().finish());
+        let is_over = drive(&sweeper, &mut driven).is_some();
+        drop(driven);
+        let (_, outcomes) = drive(&scene.writer, &mut scene.writer.transfer(&scene.source)).unwrap();
+        scene.verify(&outcomes, &format!("died before operation {at}"));
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 30, "{at} operations");
+}
+
+#[test]
+fn a_sweeper_that_sleeps_while_another_sweeps_and_mail_is_forgotten_and_pushed_again_does_no_harm() {
+    let mut at = 0;
+    loop {
+        let scene = Scene::new(false);
+        let sweeper = Process::new(&scene.store, &scene.clock, 5);
+        sweeper.paused.hold_after(at);
+        let mut driven = Driven::new(sweeper.engine.sweep().finish());
+        let done = drive(&sweeper, &mut driven);
+        // What was condemned is needed, and pardoned; then it is forgotten, and needed again.
+        let (_, outcomes) = drive(&scene.writer, &mut scene.writer.transfer(&scene.source)).unwrap();
+        drop(outcomes);
+        let other = scene.process(6);
+        sweep(&other);
+        forget(&other, "carol");
+        if at % 2 == 0 {
+            sweep(&other);
+        }
+        let pusher = scene.process(7);
+        push(&pusher, scene.source.clone());
+        sweeper.paused.release();
+        let is_over = done.is_some();
+        done.unwrap_or_else(|| drive(&sweeper, &mut driven).unwrap()).unwrap();
+        scene.verify(&[], &format!("another sweep before operation {at}"));
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 30, "{at} operations");
+}
+
+#[test]
+fn writer_and_sweeper_interleave_anyhow() {
+    for seed in 0..400_u64 {
+        let scene = Scene::new(seed % 2 == 0);
+        let sweepers: Vec<Process> =
+            (0..1 + seed % 3).map(|number| Process::new(&scene.store, &scene.clock, 5 + number)).collect();
+        let mut sweeps: Vec<_> =
+            sweepers.iter().map(|sweeper| Some(Driven::new(sweeper.engine.sweep().finish()))).collect();
+        let mut transfer = Some(scene.writer.transfer(&scene.source));
+        let mut outcomes = Vec::new();
+        for turn in 0.. {
+            if transfer.is_none() && sweeps.iter().all(Option::is_none) {
+                break;
+            }
+            let random = common::random(seed, turn);
+            let (who, steps) = ((random % (1 + sweeps.len() as u64)) as usize, 1 + (random >> 8) as usize % 12);
+            if who == sweeps.len() {
+                let Some(driven) = &mut transfer else { continue };
+                scene.writer.paused.release();
+                scene.writer.paused.hold_after(steps);
+                if let Some((report, told)) = drive(&scene.writer, driven) {
+                    report.ledger.verify().unwrap();
+                    (transfer, outcomes) = (None, told);
+                }
+            } else {
+                let (sweeper, Some(driven)) = (&sweepers[who], &mut sweeps[who]) else { continue };
+                sweeper.paused.release();
+                sweeper.paused.hold_after(steps);
+                if let Some(report) = drive(sweeper, driven) {
+                    report.unwrap();
+                    sweeps[who] = None;
+                }
+            }
+        }
+        scene.verify(&outcomes, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn the_packs_of_a_dead_writer_go_with_the_second_sweep_and_its_records_but_the_fence() {
+    let scene = Scene::new(false);
+    let first = sweep(&scene.process(50));
+    assert_eq!((first.spared.objects, first.fenced_writers, first.fenced_journals), (1, 1, 1));
+    let runs = keys(&scene.store, "runs/").len();
+    let second = sweep(&scene.process(51));
+    assert_eq!((second.spared.objects, second.deleted_packs.objects, second.fenced_writers), (0, 1, 0));
+    assert!(keys(&scene.store, "runs/").len() <= runs);
+    // A journal that has nothing but a fence is no mailbox.
+    assert_eq!(block_on(scene.process(52).repository().mailboxes()).unwrap(), [name("alice")]);
+    scene.verify(&[], "after two sweeps");
+}
+
+#[test]
+fn records_of_old_runs_and_rows_of_packs_that_are_gone_go() {
+    let world = World::inline();
+    let source = Memory::new(SOURCE);
+    for content in 0..10 {
+        mail(&source, &format!("box {content}"), &[content]);
+        push(&world.engine, source.clone());
+    }
+    assert_eq!(keys(&world.memory, "index/").len(), 10);
+    forget(&world.engine, "box 3");
+    let report = block_on(world.engine.sweep().runs_kept(4).finish()).unwrap();
+    assert_eq!(keys(&world.memory, "runs/").len(), 4);
+    assert_eq!((report.deleted_segments.objects, keys(&world.memory, "index/").len()), (10, 1));
+    // What is left is found by who comes next.
+    let again = Memory::new(SOURCE);
+    mail(&again, "again", &[0, 1, 3, 9]);
+    let ledger = push(&process(&world.memory, &world.clock, 9), again);
+    assert_eq!(ledger.bytes.duplicate, 3 * 40_000);
+    let runs: BTreeMap<u64, ()> = block_on(world.engine.runs()).unwrap().iter().map(|run| (run.started, ())).collect();
+    assert!(!runs.is_empty());
+}
