@@ -161,7 +161,17 @@ impl Check {
             Err(error) => return report.damage(name.commit(0), &error),
         };
         let digests = journal.commits.iter().map(|commit| (commit.sequence, commit.digest)).collect();
-        heads.insert(journal.mailbox.clone(), Heads { digests, first: journal.commits.iter().find(|commit| !journal.may_have_lost(commit)).map(|commit| commit.sequence) });
+        heads.insert(
+            journal.mailbox.clone(),
+            Heads {
+                digests,
+                first: journal
+                    .commits
+                    .iter()
+                    .find(|commit| !journal.may_have_lost(commit))
+                    .map(|commit| commit.sequence),
+            },
+        );
         for commit in journal.commits.iter().filter(|commit| !commit.forgotten) {
             report.commits += 1;
             if let Err(error) = self.commit(&journal, commit, packs, report).await {
@@ -220,11 +230,7 @@ impl Check {
     }
 
     /// Checks that run records open, and that no journal is shorter or other than a run left it.
-    async fn runs(
-        &self,
-        heads: &BTreeMap<MailboxName, Heads>,
-        report: &mut CheckReport,
-    ) -> Result<()> {
+    async fn runs(&self, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) -> Result<()> {
         let mut listing = self.repository.store().list("runs/");
         while let Some(object) = listing.try_next().await? {
             let octets = self.repository.store().read(&object.key, None).await;

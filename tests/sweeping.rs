@@ -84,7 +84,11 @@ fn a_forgotten_mailbox_goes_with_the_next_sweep_and_what_others_share_with_it_st
     world.clock.advance(Duration::from_secs(1));
     let packs = keys(&world.memory, "packs/").len();
     let idle = sweep(&world.engine);
-    assert_eq!((idle.epoch, idle.deleted_packs.objects, idle.deleted_commits.objects), (0, 0, 0), "nothing is forgotten");
+    assert_eq!(
+        (idle.epoch, idle.deleted_packs.objects, idle.deleted_commits.objects),
+        (0, 0, 0),
+        "nothing is forgotten"
+    );
     forget(&world.engine, "old");
     assert_eq!(block_on(world.engine.repository().mailboxes()).unwrap(), [name("kept")]);
     assert_eq!(block_on(world.engine.messages(&name("old"), None)).unwrap_err().kind(), ErrorKind::NotFound);

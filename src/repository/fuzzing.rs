@@ -171,7 +171,15 @@ fn draft(choices: &mut Choices<'_>) -> (Draft, Vec<MessageRow>, Vec<Row>) {
     }
     if choices.octet().is_multiple_of(4) {
         let digest = Digest::new([choices.octet(); 32]);
-        draft.commits = vec![CommitRef { sequence: 0, digest, time: 1, first_ordinal: 0, rows: 7, inlined: true, forgotten: false }];
+        draft.commits = vec![CommitRef {
+            sequence: 0,
+            digest,
+            time: 1,
+            first_ordinal: 0,
+            rows: 7,
+            inlined: true,
+            forgotten: false,
+        }];
     }
     (draft, rows, blobs)
 }

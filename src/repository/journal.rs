@@ -59,7 +59,8 @@ impl JournalName {
     /// The mailbox whose journal this is.
     pub(crate) async fn mailbox(self, repository: &Repository) -> Result<MailboxName> {
         let head = self.last(repository).await?;
-        head.map(|head| head.reader.head.mailbox).ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))
+        head.map(|head| head.reader.head.mailbox)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))
     }
 
     /// The mailbox whose journal this is, if there is anything in it that is not forgotten.
@@ -95,7 +96,11 @@ impl Base {
         let mut fetched = Fetched::open(repository, name, sequence, length).await?;
         let commits = commits_of(repository, &mut fetched).await?;
         let is_one = fetched.reader.head.forgotten == Some(sequence) && !commits.is_empty();
-        if is_one { Ok(Self { sequence, fetched, commits }) } else { Err(Error::damaged("a commit forgets nothing, though others say so")) }
+        if is_one {
+            Ok(Self { sequence, fetched, commits })
+        } else {
+            Err(Error::damaged("a commit forgets nothing, though others say so"))
+        }
     }
 
     /// The first commit that is not in the state that it carries.
@@ -186,11 +191,18 @@ impl Journal {
 
     /// Loads a mailbox's journal, up to the last commit not after `at` (nanoseconds since 1970). Without commits it is empty.
     pub(crate) async fn load(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
+        patiently(repository, mailbox, || Self::load_once(repository, mailbox, at)).await
+    }
+
+    async fn load_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
         let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
         let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
         if let Some(at) = at {
             if base.as_ref().is_some_and(|base| at < base.time()) {
-                return Err(Error::new(ErrorKind::Forgotten, format!("what '{mailbox}' held at that time is forgotten")));
+                return Err(Error::new(
+                    ErrorKind::Forgotten,
+                    format!("what '{mailbox}' held at that time is forgotten"),
+                ));
             }
             cut_after(repository, journal.name, &mut listed, at).await?;
         }
@@ -202,7 +214,8 @@ impl Journal {
         };
         let head = Fetched::open(repository, journal.name, last, length).await?;
         // A checkpoint before the latest forgetting one stands on commits that may be deleted.
-        journal.checkpoint = head.reader.head.checkpoint.filter(|at| base.as_ref().is_none_or(|base| base.sequence < *at));
+        journal.checkpoint =
+            head.reader.head.checkpoint.filter(|at| base.as_ref().is_none_or(|base| base.sequence < *at));
         let first = match (journal.checkpoint, base) {
             (Some(checkpoint), _) => {
                 let length = length_of(&listed, checkpoint)?;
@@ -224,6 +237,10 @@ impl Journal {
 
     /// As [`load`](Self::load), but reads every commit that is not forgotten: a checkpoint is believed nothing that the commits themselves tell.
     pub(crate) async fn load_all(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
+        patiently(repository, mailbox, || Self::load_all_once(repository, mailbox, at)).await
+    }
+
+    async fn load_all_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
         let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
         let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
         if let Some(at) = at {
@@ -457,7 +474,11 @@ impl Journal {
     }
 
     /// The blobs of a commit that a state which can be asked for needs. Of a journal that was loaded with all its commits.
-    pub(crate) async fn needed_blobs(&self, repository: &Repository, commit: &CommitRef) -> Result<Vec<crate::pack::Row>> {
+    pub(crate) async fn needed_blobs(
+        &self,
+        repository: &Repository,
+        commit: &CommitRef,
+    ) -> Result<Vec<crate::pack::Row>> {
         if commit.forgotten {
             return Ok(Vec::new());
         }
@@ -483,6 +504,28 @@ impl Journal {
     /// The ordinals of messages that are gone.
     pub(crate) fn gone(&self) -> &HashSet<u64> {
         &self.gone
+    }
+}
+
+/// Loads a journal, and again if commits of it were forgotten and swept away just then.
+async fn patiently<F: Future<Output = Result<Journal>> + Send>(
+    repository: &Repository,
+    mailbox: &MailboxName,
+    load: impl Fn() -> F + Send,
+) -> Result<Journal> {
+    let name = JournalName::new(repository, mailbox);
+    let mut seen = None;
+    loop {
+        match load().await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+                let listed = sequences(repository, name).await?;
+                if seen.as_ref() == Some(&listed) {
+                    return Err(error);
+                }
+                seen = Some(listed);
+            }
+            loaded => return loaded,
+        }
     }
 }
 

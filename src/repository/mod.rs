@@ -18,7 +18,8 @@ mod tests;
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
-    CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs, encode as encode_commit,
+    CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs,
+    encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
 pub(crate) use run::{Active, Ended, RunRecord, Token, chains, create_run_record, read_run_record, run_key};
@@ -40,7 +41,7 @@ use crate::store::{Created, Payload, Store};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -176,20 +177,22 @@ impl Repository {
         Ok(names)
     }
 
-    /// The journals there are.
+    /// The journals there are, sorted.
     pub(crate) async fn journals(&self) -> Result<Vec<JournalName>> {
-        let mut journals: Vec<JournalName> = Vec::new();
+        Ok(self.journal_ends().await?.into_keys().collect())
+    }
+
+    /// The journals there are, and the sequence of each one's last commit.
+    pub(crate) async fn journal_ends(&self) -> Result<BTreeMap<JournalName, u64>> {
+        let mut ends = BTreeMap::new();
         let mut listing = self.store().list("mailboxes/");
         while let Some(object) = listing.try_next().await? {
-            if let Some((name, _)) = JournalName::of_commit(&object.key)
-                && journals.last() != Some(&name)
-            {
-                journals.push(name);
+            if let Some((name, sequence)) = JournalName::of_commit(&object.key) {
+                let end = ends.entry(name).or_insert(sequence);
+                *end = sequence.max(*end);
             }
         }
-        journals.sort_unstable();
-        journals.dedup();
-        Ok(journals)
+        Ok(ends)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -233,7 +236,8 @@ impl Repository {
                 Err(error) => failure = Some(error),
             }
         }
-        let unknown = Error::new(ErrorKind::Unavailable, "whether an object was written is unknown; the next run will see");
+        let unknown =
+            Error::new(ErrorKind::Unavailable, "whether an object was written is unknown; the next run will see");
         Err(failure.map_or_else(|| Error::internal("no try was made"), |failure| unknown.because(failure)))
     }
 

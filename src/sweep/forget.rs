@@ -190,7 +190,8 @@ async fn carry(repository: &Repository, past: &Journal) -> Result<(Draft, u64)> 
         ));
     }
     draft.folders = past.folders.values().cloned().collect();
-    if let Some(last) = past.head().filter(|last| draft.commits.last().map(|kept| kept.sequence) != Some(last.sequence)) {
+    if let Some(last) = past.head().filter(|last| draft.commits.last().map(|kept| kept.sequence) != Some(last.sequence))
+    {
         draft.commits.push(CommitRef { first_ordinal: past.next_ordinal, ..forgotten(*last) });
     }
     Ok((draft, forgot))

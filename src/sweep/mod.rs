@@ -180,7 +180,7 @@ impl Sweep {
             report.packs.count(*length);
             match scan.needed(pack) {
                 Some(needed) => {
-                    if needed.octets < length / 100 * self.needed_percent_min {
+                    if needed.octets * 100 < length * self.needed_percent_min {
                         report.mostly_dead.count(*length);
                     }
                     // Header and footer are no blob's.
@@ -194,7 +194,9 @@ impl Sweep {
         }
         mark.packs.truncate(MARKED_MAX);
         for (name, sequence) in &scan.forgotten {
-            if !forgotten_commits(&self.repository, *name, *sequence).await?.is_empty() && mark.journals.len() < MARKED_MAX {
+            if !forgotten_commits(&self.repository, *name, *sequence).await?.is_empty()
+                && mark.journals.len() < MARKED_MAX
+            {
                 mark.journals.push((*name, *sequence));
             }
         }

@@ -47,10 +47,11 @@ impl Scan {
     /// # Errors
     /// Damage of any journal: what cannot be read may need anything.
     pub(super) async fn advance(&mut self) -> Result<()> {
-        for name in self.repository.journals().await? {
+        for (name, end) in self.repository.journal_ends().await? {
             match self.read.get(&name) {
                 None => self.journal(name).await?,
-                Some(next) => self.since(name, *next).await?,
+                Some(next) if *next <= end => self.since(name, *next).await?,
+                Some(_) => {}
             }
         }
         Ok(())

@@ -4,12 +4,13 @@ use super::lane::LaneContext;
 use super::registration::{Registration, Writer};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::message::MailboxName;
+use crate::message::{Evidence, Folder, MailboxName};
 use crate::pack::{PackId, Packer};
 use crate::repository::{
     Checkpoint, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
 };
 use crate::runtime::{self, Executor};
+use crate::source::{Kind, SourceId};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -100,6 +101,9 @@ pub(super) struct Target {
     pub(super) executor: Arc<dyn Executor>,
     pub(super) context: Arc<LaneContext>,
     pub(super) registration: Arc<Registration>,
+    /// The folders of the mailbox that its source has, should they be forgotten meanwhile.
+    pub(super) folders: Vec<Folder>,
+    pub(super) source: (SourceId, Kind),
     pub(super) level: i32,
 }
 
@@ -121,7 +125,7 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
         let writer = registration.ready(Some(&tail.mailbox), &target.context.dedup).await?;
         if tail.read_in < writer.epoch {
             // A sweep may have deleted the commit behind the end that is known here, and so freed its place.
-            tail = target.read_again(tail).await?;
+            tail = target.read_again(tail, &mut draft).await?;
             continue;
         }
         if tail.fenced > writer.epoch {
@@ -158,7 +162,7 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             return Ok(Committed { tail, length, covered, dropped: None });
         }
         changes.into_iter().for_each(|changes| draft.carry_no_more(changes));
-        tail = target.read_again(tail).await?;
+        tail = target.read_again(tail, &mut draft).await?;
     }
 }
 
@@ -190,13 +194,28 @@ impl Target {
         Ok(journal.commits.iter().any(|commit| commit.digest == digest))
     }
 
+    /// Names the folders anew that a forgotten mailbox has no more.
+    fn name_folders(&self, journal: &Journal, draft: &mut Draft) {
+        for folder in &self.folders {
+            let is_named = draft.folders.iter().any(|record| record.folder.path.raw == folder.path.raw);
+            if !is_named && !journal.folders.contains_key(&folder.path.raw) {
+                let source = draft.source(self.source.0, &self.source.1);
+                let folder = Folder { evidence: Evidence::NONE, ..folder.clone() };
+                draft.folders.push(FolderRecord { folder, source, gone: false });
+            }
+        }
+    }
+
     /// The end of the journal as it is now, with what others have committed behind the one that was known.
-    async fn read_again(&self, mut tail: Tail) -> Result<Tail> {
+    async fn read_again(&self, mut tail: Tail, draft: &mut Draft) -> Result<Tail> {
         let epoch = self.registration.epoch();
         let journal = Journal::load(&self.repository, &tail.mailbox, None).await?;
         if journal.head().map(|head| head.digest) == tail.previous {
             tail.read_in = epoch;
             return Ok(tail);
+        }
+        if journal.forgotten != tail.forgotten {
+            self.name_folders(&journal, draft);
         }
         let mut others = tail.others.take().unwrap_or_default();
         others.add(&self.repository, &journal, tail.next_ordinal).await?;

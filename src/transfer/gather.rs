@@ -357,6 +357,11 @@ impl Gatherer {
         self.is_cut_short = true;
     }
 
+    /// The folders that the source has, as far as it told.
+    pub(super) fn folders_there(&self) -> Vec<Folder> {
+        self.folders.values().filter(|folder| self.folders_seen.contains(&folder.path.raw)).cloned().collect()
+    }
+
     /// Messages that were read will not be committed: no container of this mailbox is proven, and nothing is known to be gone. The folders that were to be
     /// named with them are named by the next commit.
     pub(super) fn lose(&mut self, folders: Vec<FolderRecord>) {

@@ -215,7 +215,17 @@ impl Enumeration {
         reread: bool,
     ) -> Self {
         let ahead = VecDeque::new();
-        Self { repository, registration, resources, source, reread, mailboxes: None, ahead, look_ahead: 4, current: None }
+        Self {
+            repository,
+            registration,
+            resources,
+            source,
+            reread,
+            mailboxes: None,
+            ahead,
+            look_ahead: 4,
+            current: None,
+        }
     }
 
     /// Takes the next step.

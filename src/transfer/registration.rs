@@ -191,7 +191,8 @@ impl Registration {
         let latest = latest_sweep(&self.repository).await?;
         let is_first = self.repository.claim_index_load();
         if is_first || self.repository.index_epoch() < latest.epoch {
-            let condemned = if latest.is_open { read_mark(&self.repository, latest.epoch).await?.packs } else { Vec::new() };
+            let condemned =
+                if latest.is_open { read_mark(&self.repository, latest.epoch).await?.packs } else { Vec::new() };
             let mut packs = self.repository.packs().await?;
             for pack in &condemned {
                 packs.remove(pack);

@@ -1,9 +1,9 @@
 //! What a transfer begins, and when.
 
+use super::commit::Target;
 use super::gather::{Builder, End, RecipeBlock};
 use super::lane::Lane;
 use super::state::{BatchPermits, Lanes, Work};
-use super::commit::Target;
 use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
 use crate::error::Error;
@@ -254,18 +254,19 @@ impl Transfer {
                 let Shared { repository, resources, settings, context, registration, .. } = self.shared.clone();
                 let executor = Arc::clone(resources.executor());
                 let level = settings.compression_level;
-                let target = Target { repository, executor, context, registration, level };
+                let (folders, source) = (gatherer.folders_there(), self.source.clone());
+                let target = Target { repository, executor, context, registration, folders, source, level };
                 let commit = async move {
                     let committed = commit::commit(target, tail, draft).await?;
                     Ok(Event::Committed { mailbox, committed })
                 };
                 self.tasks.push(commit.boxed());
             }
-        } else if gatherer.is_finished() {
-            if let Some((gatherer, _)) = self.gatherers.remove(&mailbox) {
-                self.shared.registration.release(&gatherer.mailbox);
-                gatherer.open.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
-            }
+        } else if gatherer.is_finished()
+            && let Some((gatherer, _)) = self.gatherers.remove(&mailbox)
+        {
+            self.shared.registration.release(&gatherer.mailbox);
+            gatherer.open.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
         }
         if let Some(block) = block {
             self.compress(mailbox, block);

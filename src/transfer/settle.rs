@@ -256,7 +256,8 @@ impl Transfer {
 
     /// A sweep took what a commit was to point at. Its messages stay pending.
     fn dropped(&mut self, name: String, builder: Builder) {
-        let error = || Error::new(ErrorKind::Unavailable, "a sweep took content that messages share; they must be read again");
+        let error =
+            || Error::new(ErrorKind::Unavailable, "a sweep took content that messages share; they must be read again");
         for (ticket, _) in builder.tickets {
             // Whoever waited may have gone.
             let _ = ticket.send(Err(error()));

@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Tells what a repository holds and takes.
     Stats(Stats),
+    /// Forgets mailboxes, or what they held before a time. What is forgotten goes with the next sweep.
+    Forget(Forget),
+    /// Deletes what nobody needs any more. Others may push meanwhile.
+    Sweep(Sweep),
     /// Makes a small synthetic organisation, pushes, checks, restores and compares it, and tells what was saved.
     Demo(Demo),
 }
@@ -144,6 +148,32 @@ pub(crate) struct Stats {
     /// The repository: a directory, or a file:// URL.
     #[arg(value_parser = a_repository())]
     pub(crate) repository: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Forget {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Forget this mailbox, or with --before what it held. Can be given more than once.
+    #[arg(long = "mailbox", value_name = "NAME", value_parser = a_mailbox(), conflicts_with = "all")]
+    pub(crate) mailboxes: Vec<MailboxName>,
+    /// Every mailbox. Needed to forget all of them; with --before it changes nothing.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Keep the mailboxes, and forget what was before this time and no longer there then: RFC 3339 (2026-11-22T10:00:00Z), or @SECONDS[.FRACTION].
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) before: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sweep {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Delete nothing, and tell what would be deleted.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]

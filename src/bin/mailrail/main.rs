@@ -9,6 +9,7 @@ mod check;
 mod compare;
 mod demo;
 mod failure;
+mod forget;
 mod interrupt;
 mod key;
 mod ls;
@@ -19,6 +20,7 @@ mod push;
 mod repository;
 mod restore;
 mod stats;
+mod sweep;
 mod values;
 
 use arguments::{Arguments, Command, Common};
@@ -69,6 +71,8 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Check(arguments) => check::run(common, arguments).await,
             Command::Ls(arguments) => ls::run(common, arguments).await,
             Command::Stats(arguments) => stats::run(common, arguments).await,
+            Command::Forget(arguments) => forget::run(common, arguments).await,
+            Command::Sweep(arguments) => sweep::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });
