@@ -277,6 +277,39 @@ fn statistics_count_what_is_held_and_taken() {
 }
 
 #[test]
+fn what_is_forgotten_goes_with_the_next_sweep() {
+    let place = Place::small();
+    place.push().ended(0);
+    let all = place.run(&["ls", "@/repository"]).ended(0);
+    let mailbox = all.out.lines().last().unwrap().split_whitespace().last().unwrap().to_owned();
+    place.run(&["forget", "@/repository"]).failed(2, "say what to forget");
+    place.run(&["forget", "@/repository", "--mailbox", "nobody"]).failed(1, "there is no mailbox 'nobody'");
+    place.run(&["forget", "@/repository", "--mailbox", &mailbox, "--all"]).ended(2);
+    let forgot = place.run(&["forget", "@/repository", "--mailbox", &mailbox]).ended(0);
+    assert_eq!(forgot.row("mailboxes"), "1");
+    assert!(forgot.out.contains("goes with the next `mailrail sweep`"), "{forgot:?}");
+    let left = place.run(&["ls", "@/repository"]).ended(0);
+    assert!(!left.out.lines().any(|line| line.ends_with(&mailbox)), "{left:?}");
+    let older = place.run(&["ls", "@/repository", &mailbox, "--at", "2020-01-01T00:00:00Z"]);
+    older.failed(1, "is forgotten");
+    let before = tree(&place.path("repository"));
+    let dry = place.run(&["sweep", "@/repository", "--dry-run"]).ended(0);
+    assert!(dry.out.contains("Would go") && dry.row("commits") == "1", "{dry:?}");
+    assert!(tree(&place.path("repository")) == before, "a dry run changed something");
+    place.run(&["sweep", "@/repository"]).ended(0);
+    place.run(&["check", "@/repository", "--read-data"]).ended(0);
+    place.run(&["forget", "@/repository", "--all"]).ended(0);
+    let (run, value) = place.json(&["sweep", "@/repository"]);
+    run.ended(0);
+    assert_eq!(value["packs"], value["deleted_packs"]);
+    assert!(value["bytes_freed"].as_u64() > Some(100_000), "{value}");
+    assert_eq!(files(&place.path("repository/packs")).len(), 0);
+    place.run(&["check", "@/repository", "--read-data"]).ended(0);
+    let again = place.run(&["push", "maildir:@/mail", "@/repository"]).ended(0);
+    assert_eq!(again.row("stored").replace(',', ""), place.messages.to_string());
+}
+
+#[test]
 fn mbox_and_eml_are_sources_and_sinks_too() {
     let place = Place::small();
     let mbox = "From a@b.c Mon Jan  5 10:00:00 2026\nSubject: one\n\nOne\n\nFrom a@b.c Mon Jan  5 10:00:01 2026\nSubject: two\n\nTwo\n\n";

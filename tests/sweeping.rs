@@ -94,6 +94,11 @@ fn a_forgotten_mailbox_goes_with_the_next_sweep_and_what_others_share_with_it_st
     assert_eq!(block_on(world.engine.messages(&name("old"), None)).unwrap_err().kind(), ErrorKind::NotFound);
     let error = block_on(world.engine.messages(&name("old"), Some(before))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Forgotten);
+    let sink = || mailrail::testing::sink::Memory::new(mailrail::source::Kind::Other("memory".into()));
+    let error = block_on(world.engine.restore(sink()).mailboxes([name("old")]).finish()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let older = block_on(world.engine.restore(sink()).at(before).finish()).unwrap();
+    assert_eq!((older.restored, older.failures.len()), (2, 1), "{older:#?}");
     // Its pack is needed for one blob still: whole packs only are deleted. The other mailbox forgotten too, it goes.
     let report = sweep(&world.engine);
     assert_eq!((report.deleted_packs.objects, report.deleted_commits.objects), (0, 1));
@@ -215,6 +220,8 @@ fn a_journal_with_a_history_of_forgetting_and_checkpoints_stays_readable() {
 #[derive(Clone, Debug)]
 struct Paused {
     inner: MemoryStore,
+    /// Packs are written twice, as by a client that lost an answer and tries again by itself.
+    writes_twice: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -227,7 +234,7 @@ struct State {
 
 impl Paused {
     fn new(inner: &MemoryStore) -> Self {
-        Self { inner: inner.clone(), state: Arc::default() }
+        Self { inner: inner.clone(), writes_twice: false, state: Arc::default() }
     }
 
     /// Only so many operations more.
@@ -265,7 +272,12 @@ impl Paused {
 
 impl Store for Paused {
     fn put<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<()>> {
-        self.pass().then(|()| self.inner.put(key, payload)).boxed()
+        let again = payload.clone();
+        let put = self.pass().then(|()| self.inner.put(key, payload));
+        if !self.writes_twice || !key.starts_with("packs/") {
+            return put.boxed();
+        }
+        put.then(|_| self.pass()).then(|()| self.inner.put(key, again)).boxed()
     }
 
     fn create<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<Created>> {
@@ -298,7 +310,10 @@ struct Process {
 
 impl Process {
     fn new(store: &MemoryStore, clock: &ManualClock, seed: u64) -> Self {
-        let paused = Paused::new(store);
+        Self::over(Paused::new(store), clock, seed)
+    }
+
+    fn over(paused: Paused, clock: &ManualClock, seed: u64) -> Self {
         let engine = common::engine(Arc::new(paused.clone()), clock, resources(), settings(), seed);
         Self { paused, engine }
     }
@@ -467,6 +482,71 @@ fn a_writer_that_sleeps_while_its_mailbox_is_pushed_forgotten_and_swept_acknowle
 }
 
 #[test]
+fn a_message_that_is_appended_is_acknowledged_or_refused_whatever_is_swept_meanwhile() {
+    let (mut at, mut refused) = (0, 0);
+    loop {
+        let scene = Scene::new(true);
+        let (appender, transfer) = scene.writer.engine.append_to(name("dave"), SourceId::new([3; 16]));
+        // Content of the forgotten mailbox, and new content.
+        let messages: Vec<Vec<u8>> = [1, 51].map(|content| with_attachment(2000 + content, content, 40_000)).into();
+        let octets = messages;
+        scene.writer.paused.hold_after(at);
+        let mut driven = Driven::new(future::join(
+            async move {
+                let mut settled = Vec::new();
+                for (number, octets) in octets.into_iter().enumerate() {
+                    let identity = Identity::Named(number.to_string().into());
+                    settled.push(appender.append(mailrail::message::Envelope::new("", identity), octets).await);
+                }
+                settled
+            },
+            transfer.finish(),
+        ));
+        let done = drive(&scene.writer, &mut driven);
+        for seed in 500..502 {
+            sweep(&scene.process(seed));
+        }
+        scene.writer.paused.release();
+        let is_over = done.is_some();
+        let (settled, report) = done.unwrap_or_else(|| drive(&scene.writer, &mut driven).unwrap());
+        report.unwrap().ledger.verify().unwrap();
+        let engine = scene.process(600);
+        let check = block_on(engine.check().read_data(true).finish()).unwrap();
+        assert!(check.is_sound(), "before operation {at}: {check:#?}");
+        let listing =
+            block_on(engine.messages(&name("dave"), None)).map_or_else(|_| Vec::new(), |listing| listing.messages);
+        for (number, settled) in settled.into_iter().enumerate() {
+            let identity = Identity::Named(number.to_string().into());
+            let stored = listing.iter().find(|message| message.identity == identity);
+            match settled {
+                Ok(Settled::Stored { digest, .. }) => {
+                    assert_eq!(stored.map(|stored| stored.digest), Some(digest), "before operation {at}");
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => {
+                    assert_eq!((error.kind(), stored), (ErrorKind::Unavailable, None), "before operation {at}");
+                    refused += 1;
+                }
+            }
+        }
+        forget_if_there(&scene, "dave");
+        scene.verify(&[], &format!("before operation {at}"));
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 10 && refused > 0, "{at} operations, {refused} refused");
+}
+
+fn forget_if_there(scene: &Scene, mailbox: &str) {
+    let engine = scene.process(800);
+    if block_on(engine.repository().mailboxes()).unwrap().contains(&name(mailbox)) {
+        forget(&engine, mailbox);
+    }
+}
+
+#[test]
 fn a_sweeper_that_sleeps_before_any_of_its_operations_while_a_writer_runs_deletes_nothing_that_is_needed() {
     for is_veteran in [false, true] {
         let (mut at, mut pardoned) = (0, 0);
@@ -544,6 +624,155 @@ fn a_sweeper_that_sleeps_while_another_sweeps_and_mail_is_forgotten_and_pushed_a
         at += 1;
     }
     assert!(at > 30, "{at} operations");
+}
+
+/// Lets a sweep go on, operation by operation, until there is an object of this name.
+fn sweep_until(sweeper: &Process, sweep: &mut Driven<Result<SweepReport>>, store: &MemoryStore, key: &str) -> bool {
+    loop {
+        if keys(store, "sweeps/").iter().any(|listed| listed == key) {
+            return true;
+        }
+        sweeper.paused.release();
+        sweeper.paused.hold_after(1);
+        if drive(sweeper, sweep).is_some() {
+            return false;
+        }
+    }
+}
+
+#[test]
+fn what_another_sweeper_pardoned_is_not_deleted_by_one_who_finds_it_needless_later() {
+    let mut pardoned = 0;
+    for at in 0.. {
+        let mut is_over = false;
+        for later in 0.. {
+            let scene = Scene::new(false);
+            let what = format!("writer before operation {at}, sweeper before operation {later}");
+            let source = Memory::new(SOURCE);
+            mail(&source, "erin", &[1]);
+            // The writer is about to point at what is forgotten.
+            scene.writer.paused.hold_after(at);
+            let mut transfer = scene.writer.transfer(&source);
+            is_over = drive(&scene.writer, &mut transfer).is_some();
+            // A sweeper condemns it, and sleeps. The writer commits; another sweeper pardons it; then it is forgotten.
+            let sweeper = Process::new(&scene.store, &scene.clock, 5);
+            let mut driven = Driven::new(sweeper.engine.sweep().finish());
+            sweeper.paused.hold_after(0);
+            if !sweep_until(&sweeper, &mut driven, &scene.store, "sweeps/0000000000000001") {
+                break;
+            }
+            // It reads its mark, and sees no verdict.
+            sweeper.paused.release();
+            sweeper.paused.hold_after(2);
+            assert!(drive(&sweeper, &mut driven).is_none());
+            scene.writer.paused.release();
+            if !is_over {
+                drive(&scene.writer, &mut transfer).unwrap();
+            }
+            let other = scene.process(6);
+            pardoned += sweep(&other).pardoned;
+            forget_if_there(&scene, "erin");
+            // The sweeper looks again, and sleeps. It is needed again. The sweeper deletes.
+            sweeper.paused.release();
+            sweeper.paused.hold_after(later);
+            let done = drive(&sweeper, &mut driven);
+            let fay = Memory::new(SOURCE);
+            mail(&fay, "fay", &[1]);
+            push(&scene.process(7), fay);
+            sweeper.paused.release();
+            let is_done = done.is_some();
+            done.unwrap_or_else(|| drive(&sweeper, &mut driven).unwrap()).unwrap();
+            forget_unless_sound(&scene, "fay", &what);
+            scene.verify(&[], &what);
+            if is_done {
+                break;
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(pardoned > 0, "no pack was ever pardoned");
+}
+
+/// Forgets a mailbox of one message, which must be there.
+fn forget_unless_sound(scene: &Scene, mailbox: &str, what: &str) {
+    let engine = scene.process(810);
+    let (found, report) = delivered(&engine);
+    assert_eq!(report.failed, 0, "{what}: {report:#?}");
+    assert!(found.keys().any(|(found, ..)| found == mailbox), "{what}");
+    forget(&engine, mailbox);
+}
+
+#[test]
+fn a_pack_that_is_written_again_when_it_was_deleted_already_is_not_used() {
+    for at in 0.. {
+        let mut scene = Scene::new(false);
+        let paused = Paused { writes_twice: true, ..Paused::new(&scene.store) };
+        scene.writer = Process::over(paused, &scene.clock, 4);
+        scene.writer.paused.hold_after(at);
+        let mut transfer = scene.writer.transfer(&scene.source);
+        let is_over = drive(&scene.writer, &mut transfer).is_some();
+        // The first sweep fences the writer. The second condemns what it wrote; one who carries it out sleeps before deleting anything, another does.
+        sweep(&scene.process(50));
+        let sweeper = Process::new(&scene.store, &scene.clock, 5);
+        let mut driven = Driven::new(sweeper.engine.sweep().finish());
+        sweeper.paused.hold_after(0);
+        let is_open = sweep_until(&sweeper, &mut driven, &scene.store, "sweeps/0000000000000002-verdict");
+        sweep(&scene.process(51));
+        scene.writer.paused.release();
+        let mut outcomes = Vec::new();
+        if !is_over {
+            outcomes = drive(&scene.writer, &mut transfer).unwrap().1;
+        }
+        sweeper.paused.release();
+        if is_open {
+            drive(&sweeper, &mut driven).unwrap().unwrap();
+        }
+        scene.verify(&outcomes, &format!("before operation {at}"));
+        if is_over {
+            assert!(at > 20, "{at} operations");
+            break;
+        }
+    }
+}
+
+#[test]
+fn many_small_mailboxes_cost_few_records() {
+    let world = World::inline();
+    let source = Memory::new(SOURCE);
+    for number in 0..400_u64 {
+        source.put(&name(&format!("box {}", number % 200)), "INBOX", number.to_string(), message(number, 300));
+    }
+    let ledger = push(&world.engine, source.clone());
+    let records = keys(&world.memory, "runs/").len() as u64;
+    assert!(records <= 10, "{records} records");
+    assert_eq!(ledger.objects, 200 + records);
+    assert_eq!(push(&world.engine, source).objects, 1, "a run that finds nothing new registers nowhere");
+}
+
+#[test]
+#[ignore = "it measures; run it in a release build with --nocapture"]
+fn measure_two_thousand_mailboxes_of_twenty_messages() {
+    let source = Memory::new(SOURCE);
+    for number in 0..40_000_u64 {
+        source.put(&name(&format!("box {}", number % 2000)), "INBOX", number.to_string(), message(number, 900));
+    }
+    let world = World::inline();
+    for what in ["first", "again"] {
+        let started = world_time();
+        let ledger = push(&world.engine, source.clone());
+        println!("{what}: {} objects written, {:?}", ledger.objects, world_time() - started);
+    }
+    forget(&world.engine, "box 7");
+    let started = world_time();
+    let report = sweep(&world.engine);
+    println!("sweep: {:?}, {} commits gone", world_time() - started, report.deleted_commits.objects);
+}
+
+#[allow(clippy::disallowed_methods, reason = "it measures")]
+fn world_time() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 #[test]

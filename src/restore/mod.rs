@@ -133,7 +133,8 @@ impl Restore {
         if let Some(wanted) = &self.mailboxes {
             let journals = self.repository.journals().await?;
             for name in wanted {
-                if journals.binary_search(&JournalName::new(&self.repository, name)).is_err() {
+                let journal = JournalName::new(&self.repository, name);
+                if journals.binary_search(&journal).is_err() || self.is_forgotten(journal).await {
                     return Err(Error::new(ErrorKind::NotFound, format!("there is no mailbox '{name}'")));
                 }
             }
@@ -141,13 +142,21 @@ impl Restore {
         }
         let mut names = Vec::new();
         for journal in self.repository.journals().await? {
-            match journal.living_mailbox(&self.repository).await {
-                Ok(name) => names.extend(name),
+            if self.is_forgotten(journal).await {
+                continue;
+            }
+            match journal.mailbox(&self.repository).await {
+                Ok(name) => names.push(name),
                 Err(error) => report.fail(&MailboxName::new(journal.commit(0)), None, &error),
             }
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Whether there is nothing in a mailbox, and nothing that should be missed: who asks for an older time is told that it is forgotten.
+    async fn is_forgotten(&self, journal: JournalName) -> bool {
+        self.at.is_none() && matches!(journal.living_mailbox(&self.repository).await, Ok(None))
     }
 
     /// Restores one mailbox; what goes wrong with it is in its report.

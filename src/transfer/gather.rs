@@ -374,7 +374,9 @@ impl Gatherer {
             builder.draft.folders.iter_mut().for_each(|record| record.folder.evidence = Evidence::NONE);
             builder.draft.complete = false;
         }
-        let next = self.closed.front_mut().unwrap_or(&mut self.open);
+        // If no commit follows, they wait for the next run with their messages.
+        let open = (!self.is_concluded).then_some(&mut self.open);
+        let Some(next) = self.closed.front_mut().or(open) else { return };
         for FolderRecord { mut folder, gone, .. } in folders {
             let is_named = next.draft.folders.iter().any(|record| record.folder.path.raw == folder.path.raw);
             if !gone && !is_named {
