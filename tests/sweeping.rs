@@ -738,6 +738,57 @@ fn a_pack_that_is_written_again_when_it_was_deleted_already_is_not_used() {
 }
 
 #[test]
+fn a_sweep_that_has_too_little_memory_refuses_before_it_writes_anything() {
+    let world = World::inline();
+    let source = Memory::new(SOURCE);
+    mail(&source, "a", &[1]);
+    push(&world.engine, source);
+    forget(&world.engine, "a");
+    let budget = world.engine.resources().budget();
+    let all = block_on(budget.acquire(budget.octets() - budget.used()));
+    let before = keys(&world.memory, "");
+    let error = block_on(world.engine.sweep().finish()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert_eq!(keys(&world.memory, ""), before);
+    drop(all);
+    assert_eq!(sweep(&world.engine).deleted_packs.objects, 1);
+}
+
+#[test]
+fn a_sweep_refuses_where_a_journal_is_damaged_for_what_cannot_be_read_may_need_anything() {
+    let world = World::inline();
+    let source = Memory::new(SOURCE);
+    mail(&source, "b", &[2]);
+    push(&world.engine, source.clone());
+    mail(&source, "a", &[1]);
+    push(&world.engine, source);
+    forget(&world.engine, "a");
+    let mut refused = 0;
+    for key in keys(&world.memory, "mailboxes/") {
+        let octets = block_on(world.memory.read(&key, None)).unwrap();
+        // In the head, which every reader needs.
+        let mut damaged = octets.to_vec();
+        damaged[60] ^= 1;
+        block_on(world.memory.delete(&key)).unwrap();
+        block_on(world.memory.put(&key, damaged.into())).unwrap();
+        let before = keys(&world.memory, "");
+        let dry = block_on(world.engine.sweep().dry_run(true).finish());
+        if let Err(error) = dry {
+            assert_eq!(block_on(world.engine.sweep().finish()).unwrap_err().kind(), error.kind());
+            assert_eq!((error.kind(), keys(&world.memory, "")), (ErrorKind::Damaged, before), "{key}");
+            refused += 1;
+        }
+        block_on(world.memory.delete(&key)).unwrap();
+        block_on(world.memory.put(&key, octets.into())).unwrap();
+    }
+    // The forgotten commit alone is not read: nobody needs it.
+    assert_eq!(refused, 2);
+    assert!(sweep(&world.engine).deleted_packs.objects == 1);
+    let (found, report) = delivered(&world.engine);
+    assert_eq!((found.len(), report.failed), (1, 0));
+}
+
+#[test]
 fn many_small_mailboxes_cost_few_records() {
     let world = World::inline();
     let source = Memory::new(SOURCE);

@@ -108,7 +108,7 @@ impl Restore {
         self
     }
 
-    /// Restores.
+    /// Restores. What is forgotten and swept while it runs may be gone when it comes to it: then it is among the failures, and a new restore does without it.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; no message is left half delivered under its name.

@@ -231,10 +231,7 @@ impl Sweep {
                     mark.packs.iter().partition(|pack| scan.needed(pack).is_some());
                 report.pardoned += pardoned.len() as u64;
                 // Decided once: whoever else carries out this sweep may find that less is needed by then.
-                {
-                    let v = create_verdict(&self.repository, epoch, condemned.clone()).await?;
-                    if std::env::var("MUT").is_ok_and(|m| m == "verdict") { condemned } else { v }
-                }
+                create_verdict(&self.repository, epoch, condemned).await?
             }
         };
         let lengths = self.delete(verdict.into_iter().map(|pack| pack.key())).await?;
