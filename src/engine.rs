@@ -5,9 +5,9 @@ use crate::compare::Compare;
 use crate::error::Result;
 use crate::index::Index;
 use crate::message::MailboxName;
-use crate::reading::{self, MailboxListing, Run, Statistics};
+use crate::reading::{self, MailboxListing, MessageInfo, Run, Statistics};
 use crate::recipe::Part;
-use crate::repository::Repository;
+use crate::repository::{Approval, Repository, RunId};
 use crate::resources::Resources;
 use crate::restore::Restore;
 use crate::settings::Settings;
@@ -127,6 +127,26 @@ impl Engine {
     /// Damage of a record; what the store reports.
     pub async fn runs(&self) -> Result<Vec<Run>> {
         reading::runs(&self.repository).await
+    }
+
+    /// Records that somebody looked at a run whose [grade](crate::ledger::Grade) asks for it, and why it is good enough. It cannot be taken back.
+    ///
+    /// # Cancel safety
+    /// The approval is written or it is not.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such run; [`Invalid`](crate::ErrorKind::Invalid) if it needs no approval or no reason is given;
+    /// [`Exists`](crate::ErrorKind::Exists) if it is approved already.
+    pub async fn approve(&self, run: RunId, why: &str) -> Result<Approval> {
+        reading::approve(&self.repository, run, why).await
+    }
+
+    /// The living messages of a mailbox that are in quarantine: length and digest are of what could be read.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub async fn quarantined(&self, mailbox: &MailboxName) -> Result<Vec<MessageInfo>> {
+        reading::quarantined(&self.repository, mailbox).await
     }
 
     /// Checks the repository. Nothing happens until the check is finished.

@@ -6,7 +6,7 @@ use crate::ledger::Ledger;
 use crate::message::{Flags, Folder, Identity, InternalDate, MailboxName};
 use crate::pack::Location;
 use crate::recipe::{Part, Recipe, Section};
-use crate::repository::{Journal, MessageRow, Repository, RunRecord};
+use crate::repository::{Approval, Journal, MessageRow, Repository, RunId, RunRecord};
 use crate::resources::Resources;
 use crate::restore::{Fetcher, Planned, Planner, Progress, Rebuilding};
 use crate::runtime;
@@ -88,12 +88,16 @@ pub struct Statistics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
+    /// Its name.
+    pub id: RunId,
     /// When it began: nanoseconds since 1970.
     pub started: u64,
     /// When it recorded its end: nanoseconds since 1970.
     pub ended: u64,
     /// Its account.
     pub ledger: Ledger,
+    /// What somebody said of it who looked at it.
+    pub approval: Option<Approval>,
 }
 
 /// Lists a mailbox, as of `at` (nanoseconds since 1970) or now.
@@ -259,6 +263,35 @@ enum Item {
     Piece(Location),
 }
 
+/// Approves a run that needs it.
+pub(crate) async fn approve(repository: &Repository, run: RunId, why: &str) -> Result<Approval> {
+    let key = run.key();
+    let octets = repository.store().read(&key, None).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no run {run}")),
+        _ => error,
+    })?;
+    let record = RunRecord::open(repository, &key, &octets)?;
+    let grade = record.ledger.grade();
+    if !record.ended || !grade.needs_approval() {
+        return Err(Error::invalid(match record.ended {
+            true => format!("run {run} is {grade}: there is nothing to approve"),
+            false => format!("run {run} did not record its end"),
+        }));
+    }
+    Approval::write(repository, run, why).await
+}
+
+/// The living messages of a mailbox that are in quarantine.
+pub(crate) async fn quarantined(repository: &Repository, mailbox: &MailboxName) -> Result<Vec<MessageInfo>> {
+    let mut messages = Vec::new();
+    let keep = |row: MessageRow| {
+        messages.extend(row.quarantine.is_some().then(|| info(row)));
+        Ok(())
+    };
+    load(repository, mailbox, None).await?.living(repository, keep).await?;
+    Ok(messages)
+}
+
 /// Counts what the repository holds.
 pub(crate) async fn statistics(repository: &Repository) -> Result<Statistics> {
     let mut statistics = Statistics { schema: 1, ..Statistics::default() };
@@ -299,8 +332,9 @@ pub(crate) async fn runs(repository: &Repository) -> Result<Vec<Run>> {
     while let Some(object) = listing.try_next().await? {
         let octets = repository.store().read(&object.key, None).await?;
         let RunRecord { started, written, ended, ledger, .. } = RunRecord::open(repository, &object.key, &octets)?;
-        if ended {
-            runs.push(Run { started, ended: written, ledger });
+        if let Some(id) = RunId::of_key(&object.key).filter(|_| ended) {
+            let approval = if ledger.grade().needs_approval() { Approval::read(repository, id).await? } else { None };
+            runs.push(Run { id, started, ended: written, ledger, approval });
         }
     }
     runs.sort_by_key(|run| run.started);

@@ -61,6 +61,7 @@ pub(crate) enum ObjectKind {
     Commit,
     Segment,
     Run,
+    Approval,
 }
 
 impl ObjectKind {
@@ -72,6 +73,7 @@ impl ObjectKind {
             Self::Commit => *b"MRCOMM\x01\x00",
             Self::Segment => *b"MRINDX\x01\x00",
             Self::Run => *b"MRRUNS\x01\x00",
+            Self::Approval => *b"MRAPPR\x01\x00",
         }
     }
 }

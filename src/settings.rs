@@ -23,6 +23,8 @@ pub struct Settings {
     pub commit_messages_max: u32,
     /// Octets of recipes that are compressed together. 1 MiB by default.
     pub recipe_block_bytes: usize,
+    /// With more messages than this in quarantine, a run that is going wrong ends: what has begun is committed, no new message is begun. No limit by default.
+    pub quarantined_max: Option<u64>,
     /// Trust no evidence: read every message again, and store what differs.
     pub reread: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Settings {
             commit_bytes_max: 8 << 20,
             commit_messages_max: 1 << 16,
             recipe_block_bytes: 1 << 20,
+            quarantined_max: None,
             reread: false,
         }
     }

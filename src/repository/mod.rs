@@ -2,6 +2,7 @@
 //!
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
+mod approval;
 mod checkpoint;
 mod columns;
 mod commit;
@@ -14,12 +15,14 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub use approval::Approval;
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
+pub use run::RunId;
 pub(crate) use run::{RunRecord, RunWriter};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
@@ -29,9 +32,9 @@ use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
-use crate::runtime::{Clock, Randomness, SystemClock, SystemRandomness};
+use crate::runtime::{Clock, Randomness, SystemClock, SystemRandomness, SystemTimer, Timer};
 use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
-use crate::store::{Created, Payload, Store};
+use crate::store::{Created, Payload, Retries, RetryingStore, Store};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -63,7 +66,7 @@ const CONFIG_CHECK: usize = 16;
 const PROTECTION_NONE: u8 = 0;
 const PROTECTION_KEY: u8 = 1;
 
-/// The clock and the randomness of a repository; replaced in simulations.
+/// How a repository deals with the world: time, randomness, and a store that fails for now. Replaced in simulations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Seams {
@@ -71,11 +74,30 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Gives salts, ids and keys.
     pub randomness: Arc<dyn Randomness>,
+    /// Lets time go by between tries.
+    pub timer: Arc<dyn Timer>,
+    /// How often the store is tried again.
+    pub retries: Retries,
 }
 
 impl Default for Seams {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), randomness: Arc::new(SystemRandomness) }
+        Self {
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(SystemRandomness),
+            timer: Arc::new(SystemTimer),
+            retries: Retries::default(),
+        }
+    }
+}
+
+impl Seams {
+    /// The store with which all of a repository's business is done.
+    fn persistent(&self, store: Arc<dyn Store>) -> Result<Arc<dyn Store>> {
+        let mut seed = [0; 8];
+        self.randomness.fill(&mut seed)?;
+        let (retries, timer) = (self.retries.clone(), Arc::clone(&self.timer));
+        Ok(Arc::new(RetryingStore::new(store, retries, timer, u64::from_le_bytes(seed))))
     }
 }
 
@@ -107,6 +129,11 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
+        let store = seams.persistent(store)?;
+        Self::open_in(store, protection, seams).await
+    }
+
+    async fn open_in(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
         let config = store.read(CONFIG, None).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "there is no repository here").because(error),
             _ => error,
@@ -122,7 +149,7 @@ impl Repository {
             }
             (None, Protection::Key(key)) => open_slots(&*store, &config.id, &key).await?,
         };
-        let Seams { clock, randomness } = seams;
+        let Seams { clock, randomness, .. } = seams;
         let mut writer = [0; 8];
         randomness.fill(&mut writer)?;
         Ok(Self(Arc::new(Inner {
@@ -142,10 +169,11 @@ impl Repository {
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).
     pub async fn open_or_create_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        match Self::open_with(Arc::clone(&store), protection.clone(), seams.clone()).await {
+        let store = seams.persistent(store)?;
+        match Self::open_in(Arc::clone(&store), protection.clone(), seams.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 create(&*store, &protection, &*seams.randomness).await?;
-                Self::open_with(store, protection, seams).await
+                Self::open_in(store, protection, seams).await
             }
             opened => opened,
         }

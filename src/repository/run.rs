@@ -7,10 +7,60 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::MailboxName;
 use crate::seal::ObjectKind;
-use crate::wire::{Decoder, Encode, hex};
+use crate::wire::{Decoder, Encode, from_hex, hex};
+use std::fmt;
+use std::str::FromStr;
 
 /// The version of the record's content.
 const SCHEMA: u64 = 1;
+
+/// Names a run in its repository: its writer's token and the number of its record, written `<16 hexadecimal digits>-<number>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId {
+    writer: [u8; 8],
+    number: u64,
+}
+
+impl RunId {
+    /// The key of its record.
+    pub(crate) fn key(self) -> String {
+        format!("runs/{}/{:016x}", hex(&self.writer), self.number)
+    }
+
+    /// The run whose record is under this key.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        let mut names = key.split('/').skip(1);
+        let (writer, number) = (from_hex(names.next()?)?, u64::from_be_bytes(from_hex(names.next()?)?));
+        let run = Self { writer, number };
+        (run.key() == key).then_some(run)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", hex(&self.writer), self.number)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text
+            .split_once('-')
+            .and_then(|(writer, number)| Some(Self { writer: from_hex(writer)?, number: number.parse().ok()? }));
+        parsed.ok_or_else(|| {
+            Error::invalid(format!("'{text}' does not name a run: 16 hexadecimal digits, '-', a number"))
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for RunId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// What a run recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +87,14 @@ impl RunWriter {
         Self { repository }
     }
 
-    /// Writes a record under the next number and gives its length.
-    pub(crate) async fn write(&self, record: &RunRecord) -> Result<u64> {
-        let number = self.repository.next_run();
-        let key = format!("runs/{}/{number:016x}", hex(&self.repository.writer()));
+    /// Writes a record under the next number and gives its name and length.
+    pub(crate) async fn write(&self, record: &RunRecord) -> Result<(RunId, u64)> {
+        let run = RunId { writer: self.repository.writer(), number: self.repository.next_run() };
+        let key = run.key();
         let octets = self.repository.seal_object(ObjectKind::Run, &key, &record.encode())?;
         let length = octets.len() as u64;
         self.repository.store().put(&key, octets.into()).await?;
-        Ok(length)
+        Ok((run, length))
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Scope {
     Living,
     /// Those that are gone, too.
     All,
+    /// Those that are there and in quarantine: what could be read of them.
+    Quarantined,
 }
 
 /// Reads a mailbox's messages in windows, in the order of its journal, or folder by folder in the folders' order.
@@ -180,6 +182,7 @@ impl Open {
             recipe_at += u64::from(stored.recipe.length);
             let gone = (scope == Scope::All).then(|| stored.clone());
             let row = journal.now(stored.clone()).or(gone);
+            let row = row.filter(|row| scope != Scope::Quarantined || row.quarantine.is_some());
             rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
         }
         let rows: VecDeque<Entry> = match wanted {

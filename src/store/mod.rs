@@ -4,10 +4,12 @@ mod file;
 pub mod files;
 mod key;
 mod memory;
+mod retrying;
 
 pub use file::FileStore;
 pub use key::{check_key, check_prefix};
 pub use memory::MemoryStore;
+pub use retrying::{Retries, RetryingStore};
 
 use crate::error::Result;
 use bytes::Bytes;

@@ -10,9 +10,6 @@ use crate::store::{Created, Payload};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// How often the same octets are put again when the store does not say what became of them.
-const TRIES: usize = 4;
-
 /// The end of a journal, where the next commit goes.
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
@@ -141,16 +138,14 @@ pub(super) async fn commit(
 /// Creates the object, and is not content with an answer that may be lost: true if it is ours, false if another writer's is there.
 async fn put(repository: &Repository, key: &str, octets: &Bytes) -> Result<bool> {
     let store = repository.store();
-    let mut failure = None;
-    for _ in 0..TRIES {
-        match store.create(key, Payload::from(octets.clone())).await {
-            Ok(Created::New) => return Ok(true),
-            // It may be ours, from a try whose answer was lost; salt and writer make our octets unlike any other's.
-            Ok(Created::Exists) => return Ok(store.read(key, None).await? == *octets),
-            Err(error) if error.retry() == Retry::Never => return Err(error),
-            Err(error) => failure = Some(error),
+    match store.create(key, Payload::from(octets.clone())).await {
+        Ok(Created::New) => Ok(true),
+        // It may be ours, from a try whose answer was lost; salt and writer make our octets unlike any other's.
+        Ok(Created::Exists) => Ok(store.read(key, None).await? == *octets),
+        Err(error) if error.retry() == Retry::Never => Err(error),
+        Err(error) => {
+            let unknown = "whether a commit was written is unknown; the next run will see";
+            Err(Error::new(ErrorKind::Unavailable, unknown).because(error))
         }
     }
-    let unknown = Error::new(ErrorKind::Unavailable, "whether a commit was written is unknown; the next run will see");
-    Err(failure.map_or_else(|| Error::internal("no try was made"), |failure| unknown.because(failure)))
 }

@@ -7,7 +7,7 @@ use super::gather::End;
 use super::known::{KnownMailbox, Verdict, is_from};
 use super::lane::Item;
 use crate::budget::Permit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder, Identity, MailboxName};
 use crate::repository::{Journal, Repository};
 use crate::resources::Resources;
@@ -63,8 +63,8 @@ pub(super) enum Taken {
     Mailbox(Box<Opened>),
     /// Some of the current mailbox.
     Batch(Box<Found>),
-    /// A mailbox could not be opened.
-    Unopened(Error),
+    /// A mailbox could not be opened: its name, where that much is known.
+    Unopened(Option<Arc<MailboxName>>, Error),
     /// No more messages are waiting: what is gathered should be committed.
     Pause,
     /// A message is waiting to be taken.
@@ -217,13 +217,21 @@ impl Enumeration {
         self.mailboxes = Some(mailboxes);
         match next {
             None => Ok(Taken::End),
-            Some(Err(error)) => Ok(Taken::Unopened(error)),
-            Some(Ok(mailbox)) => self.open(mailbox).await.map(Taken::Mailbox),
+            Some(Err(error)) => Ok(Taken::Unopened(None, error)),
+            Some(Ok(mailbox)) => {
+                let name = Arc::new(mailbox.name().clone());
+                match self.open(Arc::clone(&name), mailbox).await {
+                    // A journal that is damaged concerns its mailbox; a store that fails concerns all.
+                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
+                        Ok(Taken::Unopened(Some(name), error))
+                    }
+                    opened => opened.map(Taken::Mailbox),
+                }
+            }
         }
     }
 
-    async fn open(&mut self, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
-        let name = Arc::new(source.name().clone());
+    async fn open(&mut self, name: Arc<MailboxName>, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
         let journal = Journal::load(&self.repository, &name, None).await?;
         let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
         let folders = folders_of(&journal, self.source.id());

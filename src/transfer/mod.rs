@@ -19,10 +19,10 @@ use crate::budget::Permit;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::index::{Index, RamIndex};
-use crate::ledger::Ledger;
+use crate::ledger::{Grade, Ledger};
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository, read_segments};
+use crate::repository::{CompressedBlock, JournalHead, Repository, RunId, read_segments};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
@@ -90,8 +90,14 @@ pub struct Report {
     /// What became of everything.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub ledger: Ledger,
+    /// The run, as its record in the repository is named.
+    pub run: Option<RunId>,
+    /// What the ledger amounts to.
+    pub grade: Grade,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
+    /// Whether it was stopped because more messages were quarantined than [`Settings::quarantined_max`] allows.
+    pub quarantine_exceeded: bool,
     /// The most octets that the budget permitted at once.
     pub peak_budget_bytes: u64,
 }
@@ -130,6 +136,9 @@ pub struct Transfer {
     outcomes: VecDeque<Outcome>,
     with_outcomes: bool,
     failure: Option<Error>,
+    /// More messages are in quarantine than the settings allow: the run is over.
+    is_quarantine_exceeded: bool,
+    run: Option<RunId>,
 }
 
 /// What the tasks of a transfer share.
@@ -191,7 +200,7 @@ enum Event {
         committed: Committed,
     },
     SegmentWritten(u64),
-    Recorded(u64),
+    Recorded(RunId, u64),
 }
 
 impl Transfer {
@@ -265,6 +274,8 @@ impl Transfer {
             outcomes: VecDeque::new(),
             with_outcomes: true,
             failure: None,
+            is_quarantine_exceeded: false,
+            run: None,
         }
     }
 
@@ -325,6 +336,9 @@ impl Transfer {
         self.ledger.verify()?;
         Ok(Report {
             schema: 1,
+            run: self.run,
+            grade: self.ledger.grade(),
+            quarantine_exceeded: self.is_quarantine_exceeded,
             ledger: self.ledger.clone(),
             stopped: self.ledger.messages.pending > 0 || self.is_taking,
             peak_budget_bytes: self.shared.resources.budget().peak(),

@@ -372,7 +372,10 @@ impl Transfer {
             ledger: self.ledger.clone(),
             heads: std::mem::take(&mut self.heads).into_values().collect(),
         };
-        let write = async move { Ok(Event::Recorded(RunWriter::new(repository).write(&record).await?)) };
+        let write = async move {
+            let (run, length) = RunWriter::new(repository).write(&record).await?;
+            Ok(Event::Recorded(run, length))
+        };
         self.tasks.push(write.boxed());
     }
 }

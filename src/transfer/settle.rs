@@ -48,7 +48,8 @@ impl Transfer {
             }
             Event::Committed { mailbox, committed } => self.committed(mailbox, committed),
             Event::SegmentWritten(length) => self.wrote(length),
-            Event::Recorded(length) => {
+            Event::Recorded(run, length) => {
+                self.run = Some(run);
                 self.wrote(length);
                 self.phase = Phase::Done;
             }
@@ -63,8 +64,8 @@ impl Transfer {
                 self.is_paused = false;
                 return self.take_batch(*found, permit);
             }
-            Ok(Taken::Unopened(error)) => {
-                let name = "a mailbox".to_owned();
+            Ok(Taken::Unopened(mailbox, error)) => {
+                let name = mailbox.map_or_else(|| "a mailbox".to_owned(), |name| name.to_string());
                 self.ledger.incomplete.push(Incomplete::new(name, &error));
             }
             Ok(Taken::Pause) => self.is_paused = true,
@@ -222,6 +223,7 @@ impl Transfer {
         self.ledger.store(stored);
         self.ledger.keep(builder.unchanged + (builder.stored - stored));
         builder.quarantined.into_iter().for_each(|reason| self.ledger.quarantine(reason));
+        self.stop_if_too_much_is_quarantined();
         self.ledger.changes.flags += builder.changes.flags;
         self.ledger.changes.moved += builder.changes.moved;
         self.ledger.changes.gone += builder.changes.gone;
@@ -233,6 +235,17 @@ impl Transfer {
             let _ = ticket.send(settled);
         }
         builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
+    }
+
+    /// A run in which more goes wrong than its caller allowed ends as if it was told to.
+    fn stop_if_too_much_is_quarantined(&mut self) {
+        let is_too_much =
+            self.shared.settings.quarantined_max.is_some_and(|max| self.ledger.messages.quarantined > max);
+        if is_too_much && matches!(self.phase, Phase::Starting | Phase::Running) {
+            self.is_quarantine_exceeded = true;
+            self.phase = Phase::Stopping;
+            self.stop_waiting();
+        }
     }
 
     pub(super) fn wrote(&mut self, length: u64) {

@@ -72,7 +72,8 @@ pub fn engine(
     seed: u64,
 ) -> Engine {
     let mut seams = Seams::default();
-    (seams.clock, seams.randomness) = (Arc::new(clock.clone()), Arc::new(SeededRandomness::new(seed)));
+    (seams.clock, seams.timer) = (Arc::new(clock.clone()), Arc::new(clock.clone()));
+    seams.randomness = Arc::new(SeededRandomness::new(seed));
     let repository = block_on(Repository::open_or_create_with(store, Protection::None, seams)).unwrap();
     Engine::builder(repository).resources(resources).settings(settings).build().unwrap()
 }

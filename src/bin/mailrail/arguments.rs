@@ -6,6 +6,7 @@ use crate::{key, values};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
+use mailrail::repository::RunId;
 use mailrail::{Engine, Key, Repository, Resources, Settings};
 use std::env;
 use std::ffi::OsString;
@@ -48,8 +49,13 @@ pub(crate) enum Command {
     Check(Check),
     /// Lists mailboxes, or the messages of one.
     Ls(Ls),
-    /// Tells what a repository holds and takes.
+    /// Tells what a repository holds and takes, and how its runs went.
     Stats(Stats),
+    /// Lists messages that could not be read in full, or exports what could be read of them.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Records that somebody looked at a run that is neither perfect nor good, and why it is good enough.
+    Approve(Approve),
     /// Makes a small synthetic organisation, pushes, checks, restores and compares it, and tells what was saved.
     Demo(Demo),
 }
@@ -88,6 +94,9 @@ pub(crate) struct Push {
     /// Trust no evidence (names, sizes, times): read every message again.
     #[arg(long)]
     pub(crate) reread: bool,
+    /// End the run when more messages than this could not be read: what has begun is committed.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_quarantined: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -144,6 +153,42 @@ pub(crate) struct Stats {
     /// The repository: a directory, or a file:// URL.
     #[arg(value_parser = a_repository())]
     pub(crate) repository: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// Lists the messages in quarantine, with the reason of each.
+    Ls {
+        /// The repository: a directory, or a file:// URL.
+        #[arg(value_parser = a_repository())]
+        repository: PathBuf,
+        /// Only those of this mailbox.
+        #[arg(value_parser = a_mailbox())]
+        mailbox: Option<MailboxName>,
+    },
+    /// Writes what could be read of the messages in quarantine to files. None of them is the message that it was.
+    Export {
+        /// The repository: a directory, or a file:// URL.
+        #[arg(value_parser = a_repository())]
+        repository: PathBuf,
+        /// Where the files go: MAILBOX/FOLDER/MESSAGE below this directory. Nothing that is there is overwritten.
+        directory: PathBuf,
+        /// Only those of this mailbox. Can be given more than once.
+        #[arg(long = "mailbox", value_name = "NAME", value_parser = a_mailbox())]
+        mailboxes: Vec<MailboxName>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Approve {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// The run, as `push` and `stats` name it.
+    pub(crate) run: RunId,
+    /// Why it is good enough.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: String,
 }
 
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@
     reason = "a command lives in real time; the library alone must be able to run without it"
 )]
 
+mod approve;
 mod arguments;
 mod check;
 mod compare;
@@ -16,6 +17,7 @@ mod output;
 mod place;
 mod progress;
 mod push;
+mod quarantine;
 mod repository;
 mod restore;
 mod stats;
@@ -69,6 +71,8 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Check(arguments) => check::run(common, arguments).await,
             Command::Ls(arguments) => ls::run(common, arguments).await,
             Command::Stats(arguments) => stats::run(common, arguments).await,
+            Command::Quarantine(arguments) => quarantine::run(common, arguments).await,
+            Command::Approve(arguments) => approve::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });
