@@ -1,4 +1,4 @@
-//! The repository: all objects under one prefix of one store. Config and keys here; journals, run records and index segments beside.
+//! The repository: all objects under one prefix of one store. Config here; keys, journals, run records and index segments beside.
 //!
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
@@ -8,11 +8,16 @@ mod commit;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
+mod keys;
 mod kinds;
 mod run;
 mod segment;
+mod slots;
 #[cfg(test)]
 mod tests;
+
+pub use keys::{KeySlot, Keys};
+pub use slots::{SlotId, SlotKind};
 
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
@@ -29,16 +34,16 @@ use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
-use crate::runtime::{Clock, Randomness, SystemClock, SystemRandomness};
-use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
-use crate::store::{Created, Payload, Store};
+use crate::runtime::{Clock, Executor, Randomness, SystemClock, SystemRandomness, ThreadPerJob};
+use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
+use crate::store::{Created, Store};
 use crate::wire::{Decoder, hex};
-use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// A repository that is open. Cloning shares it.
 #[derive(Clone)]
@@ -48,22 +53,27 @@ struct Inner {
     store: Arc<dyn Store>,
     id: [u8; 16],
     secrets: Secrets,
+    /// The key slot that the repository was opened with, if it is encrypted.
+    slot: Mutex<Option<SlotId>>,
     /// Names this opening of the repository among all writers there ever were.
     writer: [u8; 8],
     /// How many run records this opening has written.
     runs: AtomicU64,
     is_index_loaded: AtomicBool,
-    clock: Arc<dyn Clock>,
-    randomness: Arc<dyn Randomness>,
+    /// How many salts were drawn.
+    salts: AtomicU64,
+    seams: Seams,
 }
 
 const CONFIG: &str = "config";
 const CONFIG_MAGIC: &[u8; 8] = b"MRCONF\x01\x00";
 const CONFIG_CHECK: usize = 16;
+/// The longest config, in octets, that is read.
+const CONFIG_MAX: u64 = 1024;
 const PROTECTION_NONE: u8 = 0;
 const PROTECTION_KEY: u8 = 1;
 
-/// The clock and the randomness of a repository; replaced in simulations.
+/// The clock and the randomness of a repository, and where it computes; replaced in simulations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Seams {
@@ -71,11 +81,13 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Gives salts, ids and keys.
     pub randomness: Arc<dyn Randomness>,
+    /// Makes keys of passphrases, which takes a good part of a second.
+    pub executor: Arc<dyn Executor>,
 }
 
 impl Default for Seams {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), randomness: Arc::new(SystemRandomness) }
+        Self { clock: Arc::new(SystemClock), randomness: Arc::new(SystemRandomness), executor: Arc::new(ThreadPerJob) }
     }
 }
 
@@ -86,7 +98,8 @@ impl Repository {
     /// Nothing is written.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it.
+    /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it. To know that, at most 256 objects of at
+    /// most 1 KiB are read, and at most 16 keys are made of a passphrase, each with at most 256 MiB and about as much time as filling 1 GiB takes.
     pub async fn open(store: Arc<dyn Store>, protection: Protection) -> Result<Self> {
         Self::open_with(store, protection, Seams::default()).await
     }
@@ -107,33 +120,32 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        let config = store.read(CONFIG, None).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "there is no repository here").because(error),
-            _ => error,
-        })?;
-        let config = Config::decode(&config)?;
-        let secrets = match (config.domain, protection) {
-            (Some(domain), Protection::None) => Secrets { domain, master: None },
-            (Some(_), Protection::Key(_)) => {
+        let config = Config::read(&*store).await?;
+        let (secrets, slot) = match (config.domain, &protection) {
+            (Some(domain), Protection::None) => (Secrets { domain, master: None }, None),
+            (Some(_), _) => {
                 return Err(Error::new(ErrorKind::Key, "a key was given, but this repository is not encrypted"));
             }
             (None, Protection::None) => {
                 return Err(Error::new(ErrorKind::Key, "this repository is encrypted, and no key was given"));
             }
-            (None, Protection::Key(key)) => open_slots(&*store, &config.id, &key).await?,
+            (None, _) => {
+                let (secrets, slot) = slots::open(&*store, &config.id, &protection, &*seams.executor).await?;
+                (secrets, Some(slot))
+            }
         };
-        let Seams { clock, randomness } = seams;
         let mut writer = [0; 8];
-        randomness.fill(&mut writer)?;
+        seams.randomness.fill(&mut writer)?;
         Ok(Self(Arc::new(Inner {
             store,
             id: config.id,
             secrets,
+            slot: Mutex::new(slot),
             writer,
             runs: AtomicU64::new(0),
             is_index_loaded: AtomicBool::new(false),
-            clock,
-            randomness,
+            salts: AtomicU64::new(0),
+            seams,
         })))
     }
 
@@ -144,7 +156,7 @@ impl Repository {
     pub async fn open_or_create_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
         match Self::open_with(Arc::clone(&store), protection.clone(), seams.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                create(&*store, &protection, &*seams.randomness).await?;
+                create(&*store, &protection, &seams).await?;
                 Self::open_with(store, protection, seams).await
             }
             opened => opened,
@@ -155,6 +167,12 @@ impl Repository {
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
         self.0.id
+    }
+
+    /// The keys that open this repository.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.clone())
     }
 
     /// The mailboxes that have a journal, sorted by name.
@@ -227,13 +245,12 @@ impl Repository {
 
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.0.clock.now().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(&*self.0.seams.clock)
     }
 
+    /// 32 random octets, never drawn before.
     pub(crate) fn salt(&self) -> Result<[u8; SALT]> {
-        let mut salt = [0; SALT];
-        self.0.randomness.fill(&mut salt)?;
-        Ok(salt)
+        draw(&self.0.seams, &self.0.writer, self.0.salts.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A new pack of our own.
@@ -241,8 +258,16 @@ impl Repository {
         let mut id = [0; 16];
         let (token, number) = id.split_at_mut(8);
         token.copy_from_slice(&self.0.writer);
-        self.0.randomness.fill(number)?;
+        number.copy_from_slice(&self.salt()?[..8]);
         PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, capacity)
+    }
+
+    fn slot_in_use(&self) -> Option<SlotId> {
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_slot_in_use(&self, id: SlotId) {
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
 
     /// Opens a small sealed object: magic, salt, one frame.
@@ -284,6 +309,20 @@ struct Config {
 }
 
 impl Config {
+    async fn read(store: &dyn Store) -> Result<Self> {
+        let none = || Error::new(ErrorKind::NotFound, "there is no repository here");
+        let length = match store.length(CONFIG).await? {
+            Some(length) if length > CONFIG_MAX => return Err(Error::damaged("the config is too long")),
+            Some(length) => length,
+            None => return Err(none()),
+        };
+        let octets = store.read(CONFIG, Some(0..length)).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => none().because(error),
+            _ => error,
+        })?;
+        Self::decode(&octets)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = CONFIG_MAGIC.to_vec();
         out.extend_from_slice(&self.id);
@@ -327,66 +366,44 @@ impl Config {
     }
 }
 
-async fn create(store: &dyn Store, protection: &Protection, randomness: &dyn Randomness) -> Result<()> {
-    let (mut id, mut domain) = ([0; 16], [0; 32]);
-    randomness.fill(&mut id)?;
-    randomness.fill(&mut domain)?;
-    let domain = match protection {
-        Protection::None => Some(Domain::new(domain)),
-        Protection::Key(key) => {
-            put_slot(store, &id, &domain, key, randomness).await?;
-            None
-        }
-    };
-    // Who loses this race opens the winner's repository; the slot left behind is bound to another id and opens nothing.
-    let _: Created = store.create(CONFIG, Config { id, domain }.encode().into()).await?;
+async fn create(store: &dyn Store, protection: &Protection, seams: &Seams) -> Result<()> {
+    let (mut id, mut domain, mut master) = ([0; 16], Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+    seams.randomness.fill(&mut id)?;
+    seams.randomness.fill(&mut *domain)?;
+    let domain = Domain::new(*domain);
+    if let Protection::None = protection {
+        let _: Created = store.create(CONFIG, Config { id, domain: Some(domain) }.encode().into()).await?;
+        return Ok(());
+    }
+    seams.randomness.fill(&mut *master)?;
+    let secrets = Secrets { domain, master: Some(*master) };
+    let mut slot = [0; 8];
+    slot.copy_from_slice(&draw(seams, b"create", 0)?[..8]);
+    let (slot, salt, created) = (SlotId::new(slot), draw(seams, b"create", 1)?, nanoseconds(&*seams.clock));
+    let new = slots::New { id: slot, salt, created, label: "" };
+    slots::write(store, &*seams.executor, &id, &secrets, protection, new).await?;
+    let made = store.create(CONFIG, Config { id, domain: None }.encode().into()).await?;
+    // Who loses this race opens the winner's repository. The slot left behind is bound to another id and opens nothing.
+    if made == Created::Exists && Config::read(store).await.is_ok_and(|config| config.id != id) {
+        // It costs a few octets if it stays.
+        let _ = store.delete(&slot.object()).await;
+    }
     Ok(())
 }
 
-async fn put_slot(
-    store: &dyn Store,
-    id: &[u8; 16],
-    domain: &[u8; 32],
-    key: &Key,
-    randomness: &dyn Randomness,
-) -> Result<()> {
-    let (mut slot, mut salt, mut master) = ([0; 8], [0; SALT], [0; 32]);
-    randomness.fill(&mut slot)?;
-    randomness.fill(&mut salt)?;
-    randomness.fill(&mut master)?;
-    let object = format!("keys/{}", hex(&slot));
-    let seal = Seal::of_slot(key, &slot_name(id, &object), &salt)?;
-    let octets = seal_one_frame(&seal, ObjectKind::Slot, &salt, &[domain.as_slice(), &master].concat())?;
-    store.put(&object, Payload::from(octets)).await
+/// 32 random octets. Who draws them, how often it did, and the time are mixed in: a source of randomness that repeats itself must not
+/// make two seals with one key and one nonce.
+fn draw(seams: &Seams, who: &[u8], number: u64) -> Result<[u8; SALT]> {
+    let mut random = [0; 32];
+    seams.randomness.fill(&mut random)?;
+    let mut hasher = blake3::Hasher::new_derive_key("mailrail 2026-11 salt");
+    hasher.update(&random).update(who).update(&number.to_le_bytes());
+    hasher.update(&nanoseconds(&*seams.clock).to_le_bytes());
+    Ok(*hasher.finalize().as_bytes())
 }
 
-/// The first slot that the key opens.
-async fn open_slots(store: &dyn Store, id: &[u8; 16], key: &Key) -> Result<Secrets> {
-    let mut listing = store.list("keys/");
-    while let Some(object) = listing.try_next().await? {
-        let octets: Bytes = store.read(&object.key, None).await?;
-        if let Some(secrets) = open_slot(&octets, &slot_name(id, &object.key), key) {
-            return Ok(secrets);
-        }
-    }
-    Err(Error::new(ErrorKind::Key, "the key does not open this repository"))
-}
-
-fn open_slot(octets: &[u8], name: &str, key: &Key) -> Option<Secrets> {
-    let mut decoder = Decoder::new(octets);
-    if decoder.array::<8>().ok()? != ObjectKind::Slot.magic() {
-        return None;
-    }
-    let salt = decoder.array::<SALT>().ok()?;
-    let mut sealed = decoder.rest().to_vec();
-    let seal = Seal::of_slot(key, name, &salt).ok()?;
-    let mut secrets = Decoder::new(seal.open(0, &mut sealed).ok()?);
-    Some(Secrets { domain: Domain::new(secrets.array().ok()?), master: Some(secrets.array().ok()?) })
-}
-
-/// A slot's name for sealing: bound to the repository, so that a slot copied to another opens nothing there.
-fn slot_name(id: &[u8; 16], object: &str) -> String {
-    format!("{}/{object}", hex(id))
+fn nanoseconds(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn seal_one_frame(seal: &Seal, kind: ObjectKind, salt: &[u8; SALT], payload: &[u8]) -> Result<Vec<u8>> {

@@ -11,6 +11,7 @@ mod demo;
 mod failure;
 mod interrupt;
 mod key;
+mod keys;
 mod ls;
 mod output;
 mod place;
@@ -69,6 +70,7 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Check(arguments) => check::run(common, arguments).await,
             Command::Ls(arguments) => ls::run(common, arguments).await,
             Command::Stats(arguments) => stats::run(common, arguments).await,
+            Command::Key(command) => keys::run(common, command).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });
