@@ -31,7 +31,7 @@ pub(crate) fn of_environment(value: OsString) -> Result<Protection, Failure> {
 
 /// Reads a key file, and warns if others may read it too.
 pub(crate) fn read(path: &Path) -> Result<Key, Failure> {
-    let mut octets = Vec::with_capacity(LENGTH + 1);
+    let mut octets = Zeroizing::new(Vec::with_capacity(LENGTH + 1));
     let opened = File::open(path).and_then(|file| {
         warn_if_shared(path, &file)?;
         // One octet more tells a file that is too long.
