@@ -194,7 +194,7 @@ fn wrong_usage_of_keys_ends_with_2_and_changes_nothing() {
         place.run(&format!("{words} --key-file @/key")).ended(2);
     }
     place.run("key add @/repository --key-file @/other-key --new-password-file @/password").failed(1, "does not open");
-    place.run("key add @/repository --key-file @/key --new-key-file @/password").failed(1, "exactly 32");
+    place.run("key add @/repository --key-file @/key --new-key-file @/other-password").failed(1, "exactly 32");
     place.run("key ls @/absent --key-file @/key").failed(1, "there is no repository");
     assert_eq!(place.keys("--key-file @/key").len(), 1);
 }

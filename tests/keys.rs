@@ -488,3 +488,40 @@ fn a_label_and_its_time_are_sealed() {
     let octets = read(&memory, &format!("keys/{id}"));
     assert!(!octets.windows(7).any(|window| window == b"a label"));
 }
+
+/// The memory of Argon2id is gone when a repository is open. In a process of its own, because other tests use memory too.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_a_passphrase_is_freed_before_a_repository_is_open() {
+    const CHILD: &str = "MAILRAIL_KEYS_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let store = MemoryStore::new();
+        let dear = || Protection::Passphrase(Passphrase::new("dear").unwrap());
+        create(&store, dear());
+        let repository = open(&store, dear()).unwrap();
+        println!("peak {} now {} {repository:?}", memory("VmHWM:"), memory("VmRSS:"));
+        return;
+    }
+    let name = "the_memory_of_a_passphrase_is_freed_before_a_repository_is_open";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let after = |word: &str| -> u64 {
+        let mut words = text.split_whitespace().skip_while(|found| *found != word);
+        words.nth(1).and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+    };
+    let (peak, now) = (after("peak"), after("now"));
+    assert!(peak >= 64 << 10 && peak < (64 + 32) << 10, "{peak} KiB");
+    assert!(now < 32 << 10, "{now} KiB are still there");
+}
+
+/// KiB, as the kernel tells.
+#[cfg(target_os = "linux")]
+fn memory(what: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

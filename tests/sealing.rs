@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::{Drip, Driven, base64, message, with_attachment};
 use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use futures::{TryStreamExt, future};
 use mailrail::message::MailboxName;
 use mailrail::repository::Seams;
@@ -203,7 +203,7 @@ fn no_nonce_repeats_however_a_run_is_killed() {
             assert_no_nonce_repeats(&recorder.sent());
             is_sound(&memory);
             if is_over {
-                assert!(skip > 3);
+                assert!(skip > 2);
                 break;
             }
         }
@@ -433,7 +433,7 @@ fn neither_reports_nor_errors_show_mail_or_keys() {
             }
         }
     }
-    assert!(said.len() > 5_000);
+    assert!(said.len() > 2_000, "{said}");
     assert!(!said.contains("quetzal-7Rk"), "{said}");
     // Names are in reports, for the owner to know what is touched, and in nothing else.
     assert!(said.contains(NAME));
