@@ -195,6 +195,7 @@ impl Slot {
     }
 
     /// The key that `protection` is for this slot, which must be of its kind.
+    #[cfg_attr(not(feature = "passphrase"), allow(unused_variables, reason = "a key file needs no work"))]
     async fn key(&self, protection: &Protection, executor: &dyn Executor) -> Result<Key> {
         match protection {
             Protection::Key(key) => Ok(key.clone()),
@@ -230,7 +231,11 @@ pub(super) async fn open(
             }
             None => continue,
         };
-        if slot.kind != wanted || slot.repository != *repository {
+        if slot.repository != *repository {
+            unreadable += 1;
+            continue;
+        }
+        if slot.kind != wanted {
             continue;
         }
         if wanted == SlotKind::Passphrase && tried == PASSPHRASES_MAX {
@@ -285,6 +290,7 @@ pub(super) struct New<'a> {
 }
 
 /// The key that wraps, and the octets in front of what it wraps.
+#[cfg_attr(not(feature = "passphrase"), allow(unused_variables, reason = "a key file needs no work"))]
 async fn front(
     executor: &dyn Executor,
     repository: &[u8; 16],
@@ -305,10 +311,7 @@ async fn front(
             front.extend_from_slice(&passphrase.cost().encode());
             Ok((derive(passphrase, passphrase.cost(), new.salt, executor).await?, front))
         }
-        Protection::None => {
-            let _ = executor;
-            Err(no_key())
-        }
+        Protection::None => Err(no_key()),
     }
 }
 
@@ -363,7 +366,8 @@ fn wrong_key(wanted: SlotKind, tried: usize, unreadable: usize) -> Error {
         _ => "the key does not open this repository".to_owned(),
     };
     if unreadable > 0 {
-        message += &format!(" ({unreadable} key slots are damaged, or ask for more than is allowed)");
+        message +=
+            &format!(" ({unreadable} key slots are damaged, of another repository, or ask for more than is allowed)");
     }
     Error::new(ErrorKind::Key, message)
 }
