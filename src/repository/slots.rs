@@ -274,7 +274,7 @@ pub(super) async fn write(
     match store.create(&object, payload).await? {
         Created::New => Ok(()),
         // It may be ours, of a try within the store whose answer was lost. It is never another slot, unless randomness repeats itself.
-        Created::Exists if store.read(&object, None).await? == written => Ok(()),
+        Created::Exists if store.read(&object, Some(0..written.len() as u64)).await? == written => Ok(()),
         Created::Exists => Err(Error::internal("there is another key slot under the id that was drawn")),
     }
 }
