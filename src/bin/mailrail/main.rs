@@ -19,6 +19,7 @@ mod push;
 mod repository;
 mod restore;
 mod stats;
+mod terminal;
 mod values;
 
 use arguments::{Arguments, Command, Common};
