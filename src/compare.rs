@@ -1,13 +1,15 @@
 //! Comparing a source with a repository: what an owner signs. The source is enumerated and read anew, and nothing that a transfer recorded is trusted.
 
-use crate::digest::{Digest, Domain, Hasher};
-use crate::error::Result;
-use crate::ledger::Incomplete;
+use crate::digest::{Digest, Domain};
+use crate::error::{Error, Result};
+use crate::ledger::{Incomplete, describe};
 use crate::message::{Envelope, Identity, MailboxName};
 use crate::repository::{Journal, MessageRow, Repository};
 use crate::resources::Resources;
 use crate::runtime;
-use crate::source::{Batch, Body, Entry, Finished, Known, KnownContainer, MailboxIter, MailboxSource, Message, Source};
+use crate::source::{
+    Batch, Body, Entry, Finished, KnowNothing, MailboxIter, MailboxSource, Message, Source, Unreadable,
+};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +118,7 @@ impl Compare {
             let next = runtime::run(&**self.resources.executor(), move || {
                 let mut mailboxes = mailboxes.map_or_else(|| source.mailboxes(), Ok)?;
                 let next = mailboxes.next();
-                Ok::<_, crate::Error>((mailboxes, next))
+                Ok::<_, Error>((mailboxes, next))
             });
             let (listing, next) = next.await??;
             mailboxes = Some(listing);
@@ -149,33 +151,33 @@ impl Compare {
             let domain = self.repository.domain().clone();
             let filled = runtime::run(executor, move || {
                 let mut batch = Batch::new(BATCH as usize);
-                let more = mailbox.fill(&mut KnowNothing(domain), &mut batch);
+                let more = mailbox.fill(&mut KnowNothing::new(domain), &mut batch);
                 (mailbox, batch, more)
             });
             match filled.await {
-                Ok((mailbox, batch, Ok(more))) => Some((Ok((batch, permit)), more.then_some(mailbox))),
-                Ok((_, batch, Err(error))) => {
-                    let _: Batch = batch;
-                    Some((Err(error), None))
-                }
+                Ok((mailbox, batch, Ok(more))) => Some((Ok((batch, permit, None)), more.then_some(mailbox))),
+                // What was found until then is compared all the same.
+                Ok((_, batch, Err(error))) => Some((Ok((batch, permit, Some(error))), None)),
                 Err(error) => Some((Err(error), None)),
             }
         });
+        let name = &name;
         let reads = batches.map(|batch| async move {
-            let (batch, permit) = batch?;
+            let (batch, permit, failed) = batch?;
             let domain = self.repository.domain().clone();
-            let read = runtime::run(executor, move || read_batch(batch, &domain)).await;
+            let mut read = runtime::run(executor, move || read_batch(batch, &domain)).await?;
             drop(permit);
-            read
+            read.failed.extend(failed.map(|error| Incomplete::new(name.to_string(), &error)));
+            Ok::<_, Error>(read)
         });
         let mut reads = std::pin::pin!(reads.buffered(self.resources.executor().parallelism() + 1));
         while let Some(read) = reads.next().await {
             match read {
-                Ok(read) => report.take(&name, read, &mut mine),
+                Ok(read) => report.take(name, read, &mut mine),
                 Err(error) => report.incomplete.push(Incomplete::new(name.to_string(), &error)),
             }
         }
-        report.compare(&name, mine, theirs);
+        report.compare(name, mine, theirs);
         Ok(())
     }
 
@@ -235,7 +237,7 @@ fn read_batch(batch: Batch, domain: &Domain) -> Readings {
 }
 
 fn read(body: Body, envelope: &mut Envelope, domain: &Domain, buffer: &mut Vec<u8>) -> Result<(u64, Digest), String> {
-    let why = |unreadable: crate::source::Unreadable| crate::ledger::describe(&unreadable.error);
+    let why = |unreadable: Unreadable| describe(&unreadable.error);
     let open = match body {
         Body::Octets(octets) => return Ok((octets.len() as u64, domain.digest(&octets))),
         Body::Open { open, .. } => open,
@@ -405,19 +407,34 @@ impl CompareReport {
     }
 }
 
-/// Knows nothing, so that a source enumerates everything.
-struct KnowNothing(Domain);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Memory, SourceId};
+    use crate::store::MemoryStore;
+    use crate::testing::source::Scripted;
+    use crate::{Engine, Protection, Resources};
+    use futures::executor::block_on;
 
-impl Known for KnowNothing {
-    fn container(&self, _: &[u8]) -> Option<KnownContainer> {
-        None
-    }
-
-    fn hasher(&self) -> Hasher {
-        self.0.hasher()
-    }
-
-    fn matches(&mut self, _: &Envelope, _: &Digest) -> bool {
-        false
+    #[test]
+    fn what_a_source_told_before_its_enumeration_failed_is_compared() {
+        let mailbox = MailboxName::new("anna");
+        let memory = Memory::new(SourceId::new([1; 16]));
+        for number in 0..3 {
+            memory.put(&mailbox, "INBOX", number.to_string(), format!("Subject: {number}\r\n\r\n"));
+        }
+        let report = block_on(async {
+            let store = Arc::new(MemoryStore::new());
+            let repository = Repository::open_or_create(store, Protection::None).await?;
+            let engine = Engine::builder(repository).resources(Resources::inline(64 << 20)?).build()?;
+            engine.transfer(memory.clone()).finish().await?;
+            let source = Scripted::new(memory);
+            // The folder comes first, then its messages.
+            source.enumeration(&mailbox, 3);
+            engine.compare(source).finish().await
+        });
+        let report = report.unwrap();
+        assert_eq!((report.messages, report.same, report.extra, report.incomplete.len()), (2, 2, 1, 1));
+        assert!(!report.is_same());
     }
 }

@@ -263,7 +263,7 @@ impl PackReader {
         decompress(self.seal.open(u64::from(at.frame), sealed)?, at.content as usize)
     }
 
-    /// The rows in the footer. `trailer` is the pack's last [`TRAILER`] octets, `footer` what [`footer_range`] named.
+    /// The rows in the footer, whose sealed octets `footer` are, from where `trailer` says.
     pub(crate) fn footer(&self, trailer: &Trailer, footer: &mut [u8]) -> Result<Vec<Row>> {
         let payload = self.seal.open(u64::from(trailer.frames), footer)?;
         let mut decoder = Decoder::new(payload);

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    SharedSink, SharedSource, Tree, World, assert_same, message, numbers, set_time, tree, with_attachment, write,
+    SharedSink, SharedSource, Tree, World, assert_same, mbox, message, numbers, set_time, tree, with_attachment, write,
 };
 use futures::executor::block_on;
 use mailrail::ledger::Ledger;
@@ -577,14 +577,4 @@ fn stand_at(clock: &ManualClock, path: &Path) {
     let metadata = fs::metadata(path).unwrap();
     clock.set(Duration::new(metadata.ctime() as u64, metadata.ctime_nsec() as u32));
     assert!(clock.now() > Duration::ZERO);
-}
-
-fn mbox(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for message in messages {
-        octets.extend_from_slice(b"From sender@example.org Mon Jan  2 03:04:05 2023\n");
-        octets.extend_from_slice(message);
-        octets.push(b'\n');
-    }
-    octets
 }

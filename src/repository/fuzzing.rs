@@ -22,16 +22,6 @@ use std::sync::{Arc, OnceLock};
 
 const KEY: &str = "mailboxes/00/00000000000000000000000000000000/0000000000000001";
 
-const SECTIONS: [Section; 7] = [
-    Section::Folders,
-    Section::Messages,
-    Section::Updates,
-    Section::Gone,
-    Section::Blobs,
-    Section::Commits,
-    Section::Recipes,
-];
-
 /// Reads octets as a commit: as they are, and as the head of a commit that somebody who has the key has forged.
 pub(crate) fn commit(octets: &[u8]) {
     for secrets in secrets() {
@@ -120,7 +110,7 @@ fn read(secrets: &Secrets, octets: &[u8]) -> Option<Content> {
     if reader.length() != octets.len() as u64 {
         return None;
     }
-    for section in SECTIONS {
+    for section in Section::ALL {
         for (number, range) in reader.blocks(section) {
             let block = reader.open(number, octets.get(range.start as usize..range.end as usize)?).ok()?;
             match section {

@@ -117,6 +117,9 @@ impl Repository {
 
     /// As [`open`](Self::open), with other seams.
     ///
+    /// # Cancel safety
+    /// As [`open`](Self::open).
+    ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
@@ -150,6 +153,9 @@ impl Repository {
     }
 
     /// As [`open_or_create`](Self::open_or_create), with other seams.
+    ///
+    /// # Cancel safety
+    /// As [`open_or_create`](Self::open_or_create).
     ///
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).

@@ -73,7 +73,7 @@ fn octets(text: OsString) -> Vec<u8> {
 
 #[cfg(unix)]
 fn warn_if_shared(path: &Path, file: &File) -> io::Result<()> {
-    use crate::output::printable;
+    use crate::terminal::printable;
     use std::os::unix::fs::PermissionsExt;
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {

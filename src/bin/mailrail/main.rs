@@ -20,6 +20,7 @@ mod push;
 mod repository;
 mod restore;
 mod stats;
+mod terminal;
 mod values;
 
 use arguments::{Arguments, Command, Common};
