@@ -1,10 +1,11 @@
 //! Checking a repository: that everything its journals name exists, and on request that every octet is what was written.
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
-use crate::repository::{Journal, JournalName, Repository, RunRecord, check_segment};
+use crate::repository::{CommitRef, Journal, JournalHead, JournalName, Repository, RunRecord, check_segment};
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
 use crate::runtime;
@@ -131,7 +132,7 @@ impl Check {
         &self,
         name: JournalName,
         packs: &mut Packs,
-        heads: &mut BTreeMap<MailboxName, Vec<crate::digest::Digest>>,
+        heads: &mut BTreeMap<MailboxName, Vec<Digest>>,
         report: &mut CheckReport,
     ) {
         report.mailboxes += 1;
@@ -157,7 +158,7 @@ impl Check {
     async fn commit(
         &self,
         journal: &Journal,
-        commit: &crate::repository::CommitRef,
+        commit: &CommitRef,
         packs: &mut Packs,
         report: &mut CheckReport,
     ) -> Result<()> {
@@ -194,35 +195,29 @@ impl Check {
     }
 
     /// Checks that run records open, and that no journal is shorter or other than a run left it.
-    async fn runs(
-        &self,
-        heads: &BTreeMap<MailboxName, Vec<crate::digest::Digest>>,
-        report: &mut CheckReport,
-    ) -> Result<()> {
+    async fn runs(&self, heads: &BTreeMap<MailboxName, Vec<Digest>>, report: &mut CheckReport) -> Result<()> {
         let mut listing = self.repository.store().list("runs/");
         while let Some(object) = listing.try_next().await? {
             let octets = self.repository.store().read(&object.key, None).await;
             match octets.and_then(|octets| RunRecord::open(&self.repository, &object.key, &octets)) {
-                Err(error) => report.damage(object.key, &error),
                 Ok(record) => {
                     report.derived += 1;
-                    for head in record.heads {
-                        let digests = heads.get(&head.mailbox);
-                        if digests.and_then(|digests| digests.get(head.sequence as usize)) != Some(&head.digest) {
-                            let error = Error::damaged(format!(
-                                "commit {}, which a run recorded, is missing or another",
-                                head.sequence
-                            ));
-                            report.damage(
-                                JournalName::new(&self.repository, &head.mailbox).commit(head.sequence),
-                                &error,
-                            );
-                        }
-                    }
+                    record.heads.iter().for_each(|head| self.head(head, heads, report));
                 }
+                Err(error) => report.damage(object.key, &error),
             }
         }
         Ok(())
+    }
+
+    /// Checks that the commit with which a run left a journal is still where it was.
+    fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Vec<Digest>>, report: &mut CheckReport) {
+        let found = heads.get(&head.mailbox).and_then(|digests| digests.get(head.sequence as usize));
+        if found != Some(&head.digest) {
+            let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
+            let journal = JournalName::new(&self.repository, &head.mailbox);
+            report.damage(journal.commit(head.sequence), &Error::damaged(what));
+        }
     }
 
     async fn segments(&self, report: &mut CheckReport) -> Result<()> {
@@ -309,7 +304,7 @@ impl CheckReport {
     }
 
     /// The messages of a commit that cannot be read have no names any more, only ordinals.
-    fn touch_commit(&mut self, journal: &Journal, commit: &crate::repository::CommitRef, error: &Error) {
+    fn touch_commit(&mut self, journal: &Journal, commit: &CommitRef, error: &Error) {
         if error.kind() != ErrorKind::Damaged || commit.rows == 0 {
             return;
         }

@@ -3,7 +3,6 @@
 use crate::check::Check;
 use crate::compare::Compare;
 use crate::error::Result;
-use crate::index::Index;
 use crate::message::MailboxName;
 use crate::reading::{self, MailboxListing, MessageInfo, Run, Statistics};
 use crate::recipe::Part;
@@ -50,8 +49,7 @@ impl Engine {
     /// As [`transfer`](Self::transfer), for a source that is shared already.
     #[must_use]
     pub fn transfer_shared(&self, source: Arc<dyn Source>) -> Transfer {
-        let index: Arc<dyn Index> = Arc::clone(self.resources.index()) as _;
-        Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), index, source)
+        Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), source)
     }
 
     /// Opens a mailbox for appending. `source` tells this embedder's messages from those of other sources in the same mailbox.
@@ -59,10 +57,9 @@ impl Engine {
     /// The transfer does the work: drive it, in a task of its own or beside the appends. It ends when the appender and its clones are dropped.
     #[must_use]
     pub fn append_to(&self, mailbox: MailboxName, source: SourceId) -> (Appender, Transfer) {
-        let index: Arc<dyn Index> = Arc::clone(self.resources.index()) as _;
         let kind = Kind::Other("append".to_owned());
         let (repository, resources) = (self.repository.clone(), self.resources.clone());
-        Transfer::appending(repository, resources, self.settings.clone(), index, mailbox, (source, kind))
+        Transfer::appending(repository, resources, self.settings.clone(), mailbox, (source, kind))
     }
 
     /// Restores what is in the repository into `sink`. Nothing happens until the restore is finished.
@@ -74,7 +71,7 @@ impl Engine {
     /// The folders and living messages of a mailbox, as of `at` (nanoseconds since 1970) or now. Memory: about 300 octets a message.
     ///
     /// # Cancel safety
-    /// Nothing is written; the same holds for all that only reads.
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such mailbox; damage of its journal; what the store reports.
@@ -83,7 +80,10 @@ impl Engine {
     }
 
     /// One message's octets, by its [ordinal](crate::reading::MessageInfo::ordinal). Verified as they come: the stream ends with an error if they are not the
-    /// ones that were stored, so nothing may be believed before its end.
+    /// ones that were stored, so nothing may be believed before its end. Memory: up to about 24 MiB, which is not charged to the budget.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
@@ -93,6 +93,9 @@ impl Engine {
 
     /// The parts of a message: media types, names, sizes. Reads no content.
     ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
+    ///
     /// # Errors
     /// As [`messages`](Self::messages).
     pub async fn parts(&self, mailbox: &MailboxName, ordinal: u64) -> Result<Vec<Part>> {
@@ -100,7 +103,10 @@ impl Engine {
     }
 
     /// The content of one part, by its place in [`parts`](Self::parts); reads no other part's. Exact base64 comes decoded, everything else in
-    /// the part's transfer encoding, as [`Part::body`] tells.
+    /// the part's transfer encoding, as [`Part::body`] tells. Every piece is verified before it comes. Memory: one piece, sealed and opened.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
@@ -113,7 +119,10 @@ impl Engine {
         reading::read_part(self.repository.clone(), self.resources.clone(), mailbox, ordinal, part).await
     }
 
-    /// What the repository holds and takes.
+    /// What the repository holds and takes. Reads every mailbox's rows.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// Damage of a journal; what the store reports.
@@ -122,6 +131,9 @@ impl Engine {
     }
 
     /// The runs that recorded their end, oldest first.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// Damage of a record; what the store reports.

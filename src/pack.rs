@@ -182,9 +182,10 @@ impl PackWriter {
         let (offset, frame) = (self.octets.len(), self.rows.len());
         self.octets.extend_from_slice(&[0; FRAME_LENGTH]);
         packer.compress(content, &mut self.octets)?;
-        self.seal.seal(frame as u64, &mut self.octets, offset + FRAME_LENGTH)?;
-        let stored = self.octets.len() - offset;
+        let stored = self.octets.len() + TAG - offset;
+        // Known before it is sealed: the number of a frame that was sealed and then refused would be given again.
         let sealed = u32::try_from(stored - FRAME_LENGTH).map_err(|_| Error::internal("a frame is too long"))?;
+        self.seal.seal(frame as u64, &mut self.octets, offset + FRAME_LENGTH)?;
         self.octets[offset..offset + FRAME_LENGTH].copy_from_slice(&sealed.to_le_bytes());
         let at = Location {
             pack: self.id,
@@ -262,7 +263,7 @@ impl PackReader {
         decompress(self.seal.open(u64::from(at.frame), sealed)?, at.content as usize)
     }
 
-    /// The rows in the footer. `trailer` is the pack's last [`TRAILER`] octets, `footer` what [`footer_range`] named.
+    /// The rows in the footer, whose sealed octets `footer` are, from where `trailer` says.
     pub(crate) fn footer(&self, trailer: &Trailer, footer: &mut [u8]) -> Result<Vec<Row>> {
         let payload = self.seal.open(u64::from(trailer.frames), footer)?;
         let mut decoder = Decoder::new(payload);

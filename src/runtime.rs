@@ -114,6 +114,25 @@ impl fmt::Debug for WorkerPool {
     }
 }
 
+/// Runs each job on a new thread of its own: for what is rare and takes long.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
+pub struct ThreadPerJob;
+
+impl Executor for ThreadPerJob {
+    fn execute(&self, job: Job) {
+        match WorkerPool::new(1) {
+            // Its thread ends behind the only job.
+            Ok(pool) => pool.execute(job),
+            Err(_) => Inline.execute(job),
+        }
+    }
+
+    fn parallelism(&self) -> usize {
+        usize::MAX
+    }
+}
+
 /// Tells the time. Nothing that may not be lost depends on it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time since 1970-01-01T00:00:00Z.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 7] = ["push", "restore", "compare", "check", "ls", "stats", "demo"];
+const COMMANDS: [&str; 8] = ["push", "restore", "compare", "check", "ls", "stats", "key", "demo"];
 
 /// A directory with mail, a key, and room for a repository.
 struct Place {
@@ -48,7 +48,7 @@ impl Place {
         let directory = self.directory.path().to_str().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailrail"));
         command.args(arguments.iter().map(|argument| argument.replace('@', directory)));
-        command.env_remove("MAILRAIL_KEY_FILE").stdin(Stdio::null());
+        command.env_remove("MAILRAIL_KEY_FILE").env_remove("MAILRAIL_PASSWORD").stdin(Stdio::null());
         command
     }
 

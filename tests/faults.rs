@@ -5,7 +5,9 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Delivered, Drip, Driven, SharedSource, World, delivered, message, noise, numbers, push, with_attachment};
+use common::{
+    Delivered, Drip, Driven, SharedSource, World, delivered, mbox, message, noise, numbers, push, with_attachment,
+};
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
@@ -711,16 +713,6 @@ fn objects(store: &MemoryStore, prefix: &str) -> BTreeMap<String, Bytes> {
     use futures::TryStreamExt;
     let listed: Vec<Listed> = block_on(store.list(prefix).try_collect()).unwrap();
     listed.into_iter().map(|object| (object.key.clone(), block_on(store.read(&object.key, None)).unwrap())).collect()
-}
-
-fn mbox(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for message in messages {
-        octets.extend_from_slice(b"From sender@example.org Mon Jan  2 03:04:05 2023\n");
-        octets.extend_from_slice(message);
-        octets.push(b'\n');
-    }
-    octets
 }
 
 /// Gives a signal when so many operations have begun.

@@ -9,10 +9,10 @@ use crate::message::{Identity, MailboxName};
 use crate::repository::{Journal, MessageRow, Repository};
 use crate::resources::Resources;
 use crate::runtime;
-use crate::source::{Batch, MailboxIter, MailboxSource, Source};
+use crate::source::{Batch, KnowNothing, MailboxIter, MailboxSource, Source};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use reading::{KnowNothing, Place, Reading, Readings, Seen, read_batch};
+use reading::{Place, Reading, Readings, Seen, read_batch};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use table::{Entry, Name, Table, Unfound, Verdict};
@@ -201,7 +201,7 @@ impl Compare {
             let known = domain.clone();
             let filled = runtime::run(executor, move || {
                 let mut batch = Batch::new(BATCH as usize);
-                let more = mailbox.fill(&mut KnowNothing(known), &mut batch);
+                let more = mailbox.fill(&mut KnowNothing::new(known), &mut batch);
                 (mailbox, batch, more)
             });
             Some(match filled.await {
@@ -372,5 +372,37 @@ impl CompareReport {
             let (mailbox, folder, message) = (mailbox.to_string(), folder.clone(), message.clone());
             self.differences.push(Difference { mailbox, folder, message, what: what.to_owned() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Memory, SourceId};
+    use crate::store::MemoryStore;
+    use crate::testing::source::Scripted;
+    use crate::{Engine, Protection, Resources};
+    use futures::executor::block_on;
+
+    #[test]
+    fn what_a_source_told_before_its_enumeration_failed_is_compared() {
+        let mailbox = MailboxName::new("anna");
+        let memory = Memory::new(SourceId::new([1; 16]));
+        for number in 0..3 {
+            memory.put(&mailbox, "INBOX", number.to_string(), format!("Subject: {number}\r\n\r\n"));
+        }
+        let report = block_on(async {
+            let store = Arc::new(MemoryStore::new());
+            let repository = Repository::open_or_create(store, Protection::None).await?;
+            let engine = Engine::builder(repository).resources(Resources::inline(64 << 20)?).build()?;
+            engine.transfer(memory.clone()).finish().await?;
+            let source = Scripted::new(memory);
+            // The folder comes first, then its messages.
+            source.enumeration(&mailbox, 3);
+            engine.compare(source).finish().await
+        });
+        let report = report.unwrap();
+        assert_eq!((report.messages, report.same, report.extra, report.incomplete.len()), (2, 2, 1, 1));
+        assert!(!report.is_same());
     }
 }

@@ -1,9 +1,9 @@
 //! The source's side: reads batches of messages, and tells of each where it is and what it is.
 
-use crate::digest::{Digest, Domain, Hasher};
+use crate::digest::{Digest, Domain};
 use crate::ledger::{Incomplete, describe};
 use crate::message::{Envelope, Identity};
-use crate::source::{Batch, Body, Entry, Finished, Known, KnownContainer, Message, Unreadable};
+use crate::source::{Batch, Body, Entry, Finished, Message, Unreadable};
 use bytes::Bytes;
 
 /// Octets read at a time.
@@ -157,21 +157,4 @@ fn read(body: Body, envelope: &mut Envelope, domain: &Domain, buffer: &mut Vec<u
         (envelope.flags, envelope.place) = (flags, place);
     }
     Ok((length, hasher.finish()))
-}
-
-/// Knows nothing, so that a source enumerates everything.
-pub(super) struct KnowNothing(pub(super) Domain);
-
-impl Known for KnowNothing {
-    fn container(&self, _: &[u8]) -> Option<KnownContainer> {
-        None
-    }
-
-    fn hasher(&self) -> Hasher {
-        self.0.hasher()
-    }
-
-    fn matches(&mut self, _: &Envelope, _: &Digest) -> bool {
-        false
-    }
 }

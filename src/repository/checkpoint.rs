@@ -28,7 +28,6 @@ impl Checkpoint {
     const CARRIED_MESSAGES_MAX: u32 = 4096;
     /// All in all no more messages than this are carried.
     const MESSAGES_MAX: u64 = 1 << 16;
-
     /// With more messages than this that are not as their commits say, no checkpoint is made: it would be longer than what it saves.
     const UPDATES_MAX: usize = 1 << 18;
 

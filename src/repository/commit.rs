@@ -89,15 +89,10 @@ pub(crate) enum Section {
     Recipes = 7,
 }
 
-const SECTIONS: [Section; 7] = [
-    Section::Folders,
-    Section::Messages,
-    Section::Updates,
-    Section::Gone,
-    Section::Blobs,
-    Section::Commits,
-    Section::Recipes,
-];
+impl Section {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Folders, Self::Messages, Self::Updates, Self::Gone, Self::Blobs, Self::Commits, Self::Recipes];
+}
 
 /// A commit as an older checkpoint or a listing knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +320,7 @@ fn decode_head(octets: &[u8]) -> Result<Head> {
 
 fn decode_block(decoder: &mut Decoder<'_>) -> Result<Block> {
     let code = decoder.byte()?;
-    let section = SECTIONS.into_iter().find(|section| *section as u8 == code);
+    let section = Section::ALL.into_iter().find(|section| *section as u8 == code);
     Ok(Block {
         section: section
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "a commit has a section of an unknown kind"))?,

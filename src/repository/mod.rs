@@ -1,4 +1,4 @@
-//! The repository: all objects under one prefix of one store. Config and keys here; journals, run records and index segments beside.
+//! The repository: all objects under one prefix of one store. Config here; keys, journals, run records and index segments beside.
 //!
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
@@ -9,20 +9,25 @@ mod commit;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
+mod keys;
 mod kinds;
 mod run;
 mod segment;
+mod slots;
 #[cfg(test)]
 mod tests;
 
 pub use approval::Approval;
+pub use keys::{KeySlot, Keys};
+pub use run::RunId;
+pub use slots::{SlotId, SlotKind};
+
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
-pub use run::RunId;
 pub(crate) use run::{RunRecord, RunWriter};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
@@ -32,16 +37,16 @@ use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
-use crate::runtime::{Clock, Randomness, SystemClock, SystemRandomness, SystemTimer, Timer};
-use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
-use crate::store::{Created, Payload, Retries, RetryingStore, Store};
+use crate::runtime::{Clock, Executor, Randomness, SystemClock, SystemRandomness, SystemTimer, ThreadPerJob, Timer};
+use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
+use crate::store::{Created, Retries, RetryingStore, Store};
 use crate::wire::{Decoder, hex};
-use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// A repository that is open. Cloning shares it.
 #[derive(Clone)]
@@ -51,22 +56,27 @@ struct Inner {
     store: Arc<dyn Store>,
     id: [u8; 16],
     secrets: Secrets,
+    /// The key slot that the repository was opened with, if it is encrypted.
+    slot: Mutex<Option<SlotId>>,
     /// Names this opening of the repository among all writers there ever were.
     writer: [u8; 8],
     /// How many run records this opening has written.
     runs: AtomicU64,
     is_index_loaded: AtomicBool,
-    clock: Arc<dyn Clock>,
-    randomness: Arc<dyn Randomness>,
+    /// How many salts were drawn.
+    salts: AtomicU64,
+    seams: Seams,
 }
 
 const CONFIG: &str = "config";
 const CONFIG_MAGIC: &[u8; 8] = b"MRCONF\x01\x00";
 const CONFIG_CHECK: usize = 16;
+/// The longest config, in octets, that is read.
+const CONFIG_MAX: u64 = 1024;
 const PROTECTION_NONE: u8 = 0;
 const PROTECTION_KEY: u8 = 1;
 
-/// How a repository deals with the world: time, randomness, and a store that fails for now. Replaced in simulations.
+/// How a repository deals with the world: time, randomness, where it computes, and a store that fails for now. Replaced in simulations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Seams {
@@ -74,6 +84,8 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Gives salts, ids and keys.
     pub randomness: Arc<dyn Randomness>,
+    /// Makes keys of passphrases, which takes a good part of a second.
+    pub executor: Arc<dyn Executor>,
     /// Lets time go by between tries.
     pub timer: Arc<dyn Timer>,
     /// How often the store is tried again.
@@ -85,6 +97,7 @@ impl Default for Seams {
         Self {
             clock: Arc::new(SystemClock),
             randomness: Arc::new(SystemRandomness),
+            executor: Arc::new(ThreadPerJob),
             timer: Arc::new(SystemTimer),
             retries: Retries::default(),
         }
@@ -108,7 +121,8 @@ impl Repository {
     /// Nothing is written.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it.
+    /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it. To know that, at most 256 objects of at
+    /// most 1 KiB are read, and at most 16 keys are made of a passphrase, each with at most 256 MiB and about as much time as filling 1 GiB takes.
     pub async fn open(store: Arc<dyn Store>, protection: Protection) -> Result<Self> {
         Self::open_with(store, protection, Seams::default()).await
     }
@@ -126,6 +140,9 @@ impl Repository {
 
     /// As [`open`](Self::open), with other seams.
     ///
+    /// # Cancel safety
+    /// As [`open`](Self::open).
+    ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
@@ -134,37 +151,39 @@ impl Repository {
     }
 
     async fn open_in(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        let config = store.read(CONFIG, None).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "there is no repository here").because(error),
-            _ => error,
-        })?;
-        let config = Config::decode(&config)?;
-        let secrets = match (config.domain, protection) {
-            (Some(domain), Protection::None) => Secrets { domain, master: None },
-            (Some(_), Protection::Key(_)) => {
+        let config = Config::read(&*store).await?;
+        let (secrets, slot) = match (config.domain, &protection) {
+            (Some(domain), Protection::None) => (Secrets { domain, master: None }, None),
+            (Some(_), _) => {
                 return Err(Error::new(ErrorKind::Key, "a key was given, but this repository is not encrypted"));
             }
             (None, Protection::None) => {
                 return Err(Error::new(ErrorKind::Key, "this repository is encrypted, and no key was given"));
             }
-            (None, Protection::Key(key)) => open_slots(&*store, &config.id, &key).await?,
+            (None, _) => {
+                let (secrets, slot) = slots::open(&*store, &config.id, &protection, &*seams.executor).await?;
+                (secrets, Some(slot))
+            }
         };
-        let Seams { clock, randomness, .. } = seams;
         let mut writer = [0; 8];
-        randomness.fill(&mut writer)?;
+        seams.randomness.fill(&mut writer)?;
         Ok(Self(Arc::new(Inner {
             store,
             id: config.id,
             secrets,
+            slot: Mutex::new(slot),
             writer,
             runs: AtomicU64::new(0),
             is_index_loaded: AtomicBool::new(false),
-            clock,
-            randomness,
+            salts: AtomicU64::new(0),
+            seams,
         })))
     }
 
     /// As [`open_or_create`](Self::open_or_create), with other seams.
+    ///
+    /// # Cancel safety
+    /// As [`open_or_create`](Self::open_or_create).
     ///
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).
@@ -172,7 +191,7 @@ impl Repository {
         let store = seams.persistent(store)?;
         match Self::open_in(Arc::clone(&store), protection.clone(), seams.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                create(&*store, &protection, &*seams.randomness).await?;
+                create(&*store, &protection, &seams).await?;
                 Self::open_in(store, protection, seams).await
             }
             opened => opened,
@@ -183,6 +202,12 @@ impl Repository {
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
         self.0.id
+    }
+
+    /// The keys that open this repository.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.clone())
     }
 
     /// The mailboxes that have a journal, sorted by name.
@@ -255,13 +280,12 @@ impl Repository {
 
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.0.clock.now().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(&*self.0.seams.clock)
     }
 
+    /// 32 random octets, never drawn before.
     pub(crate) fn salt(&self) -> Result<[u8; SALT]> {
-        let mut salt = [0; SALT];
-        self.0.randomness.fill(&mut salt)?;
-        Ok(salt)
+        draw(&self.0.seams, &self.0.writer, self.0.salts.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A new pack of our own.
@@ -269,8 +293,16 @@ impl Repository {
         let mut id = [0; 16];
         let (token, number) = id.split_at_mut(8);
         token.copy_from_slice(&self.0.writer);
-        self.0.randomness.fill(number)?;
+        number.copy_from_slice(&self.salt()?[..8]);
         PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, capacity)
+    }
+
+    fn slot_in_use(&self) -> Option<SlotId> {
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_slot_in_use(&self, id: SlotId) {
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
 
     /// Opens a small sealed object: magic, salt, one frame.
@@ -312,6 +344,20 @@ struct Config {
 }
 
 impl Config {
+    async fn read(store: &dyn Store) -> Result<Self> {
+        let none = || Error::new(ErrorKind::NotFound, "there is no repository here");
+        let length = match store.length(CONFIG).await? {
+            Some(length) if length > CONFIG_MAX => return Err(Error::damaged("the config is too long")),
+            Some(length) => length,
+            None => return Err(none()),
+        };
+        let octets = store.read(CONFIG, Some(0..length)).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => none().because(error),
+            _ => error,
+        })?;
+        Self::decode(&octets)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = CONFIG_MAGIC.to_vec();
         out.extend_from_slice(&self.id);
@@ -355,66 +401,44 @@ impl Config {
     }
 }
 
-async fn create(store: &dyn Store, protection: &Protection, randomness: &dyn Randomness) -> Result<()> {
-    let (mut id, mut domain) = ([0; 16], [0; 32]);
-    randomness.fill(&mut id)?;
-    randomness.fill(&mut domain)?;
-    let domain = match protection {
-        Protection::None => Some(Domain::new(domain)),
-        Protection::Key(key) => {
-            put_slot(store, &id, &domain, key, randomness).await?;
-            None
-        }
-    };
-    // Who loses this race opens the winner's repository; the slot left behind is bound to another id and opens nothing.
-    let _: Created = store.create(CONFIG, Config { id, domain }.encode().into()).await?;
+async fn create(store: &dyn Store, protection: &Protection, seams: &Seams) -> Result<()> {
+    let (mut id, mut domain, mut master) = ([0; 16], Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+    seams.randomness.fill(&mut id)?;
+    seams.randomness.fill(&mut *domain)?;
+    let domain = Domain::new(*domain);
+    if let Protection::None = protection {
+        let _: Created = store.create(CONFIG, Config { id, domain: Some(domain) }.encode().into()).await?;
+        return Ok(());
+    }
+    seams.randomness.fill(&mut *master)?;
+    let secrets = Secrets { domain, master: Some(*master) };
+    let mut slot = [0; 8];
+    slot.copy_from_slice(&draw(seams, b"create", 0)?[..8]);
+    let (slot, salt, created) = (SlotId::new(slot), draw(seams, b"create", 1)?, nanoseconds(&*seams.clock));
+    let new = slots::New { id: slot, salt, created, label: "" };
+    slots::write(store, &*seams.executor, &id, &secrets, protection, new).await?;
+    let made = store.create(CONFIG, Config { id, domain: None }.encode().into()).await?;
+    // Who loses this race opens the winner's repository. The slot left behind is bound to another id and opens nothing.
+    if made == Created::Exists && Config::read(store).await.is_ok_and(|config| config.id != id) {
+        // It costs a few octets if it stays.
+        let _ = store.delete(&slot.object()).await;
+    }
     Ok(())
 }
 
-async fn put_slot(
-    store: &dyn Store,
-    id: &[u8; 16],
-    domain: &[u8; 32],
-    key: &Key,
-    randomness: &dyn Randomness,
-) -> Result<()> {
-    let (mut slot, mut salt, mut master) = ([0; 8], [0; SALT], [0; 32]);
-    randomness.fill(&mut slot)?;
-    randomness.fill(&mut salt)?;
-    randomness.fill(&mut master)?;
-    let object = format!("keys/{}", hex(&slot));
-    let seal = Seal::of_slot(key, &slot_name(id, &object), &salt)?;
-    let octets = seal_one_frame(&seal, ObjectKind::Slot, &salt, &[domain.as_slice(), &master].concat())?;
-    store.put(&object, Payload::from(octets)).await
+/// 32 random octets. Who draws them, how often it did, and the time are mixed in: a source of randomness that repeats itself must not
+/// make two seals with one key and one nonce.
+fn draw(seams: &Seams, who: &[u8], number: u64) -> Result<[u8; SALT]> {
+    let mut random = [0; 32];
+    seams.randomness.fill(&mut random)?;
+    let mut hasher = blake3::Hasher::new_derive_key("mailrail 2026-11 salt");
+    hasher.update(&random).update(who).update(&number.to_le_bytes());
+    hasher.update(&nanoseconds(&*seams.clock).to_le_bytes());
+    Ok(*hasher.finalize().as_bytes())
 }
 
-/// The first slot that the key opens.
-async fn open_slots(store: &dyn Store, id: &[u8; 16], key: &Key) -> Result<Secrets> {
-    let mut listing = store.list("keys/");
-    while let Some(object) = listing.try_next().await? {
-        let octets: Bytes = store.read(&object.key, None).await?;
-        if let Some(secrets) = open_slot(&octets, &slot_name(id, &object.key), key) {
-            return Ok(secrets);
-        }
-    }
-    Err(Error::new(ErrorKind::Key, "the key does not open this repository"))
-}
-
-fn open_slot(octets: &[u8], name: &str, key: &Key) -> Option<Secrets> {
-    let mut decoder = Decoder::new(octets);
-    if decoder.array::<8>().ok()? != ObjectKind::Slot.magic() {
-        return None;
-    }
-    let salt = decoder.array::<SALT>().ok()?;
-    let mut sealed = decoder.rest().to_vec();
-    let seal = Seal::of_slot(key, name, &salt).ok()?;
-    let mut secrets = Decoder::new(seal.open(0, &mut sealed).ok()?);
-    Some(Secrets { domain: Domain::new(secrets.array().ok()?), master: Some(secrets.array().ok()?) })
-}
-
-/// A slot's name for sealing: bound to the repository, so that a slot copied to another opens nothing there.
-fn slot_name(id: &[u8; 16], object: &str) -> String {
-    format!("{}/{object}", hex(id))
+fn nanoseconds(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn seal_one_frame(seal: &Seal, kind: ObjectKind, salt: &[u8; SALT], payload: &[u8]) -> Result<Vec<u8>> {

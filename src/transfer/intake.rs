@@ -288,6 +288,8 @@ async fn know(
         .living(repository, |row| {
             if is_from(source, &journal.sources, row.source) {
                 known.add(&row);
+            } else {
+                known.add_others(&row);
             }
             Ok(())
         })

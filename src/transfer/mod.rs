@@ -208,13 +208,12 @@ impl Transfer {
         repository: Repository,
         resources: Resources,
         settings: Settings,
-        index: Arc<dyn Index>,
         source: Arc<dyn Source>,
     ) -> Self {
         let identity = (source.id(), source.kind());
         let enumeration = Enumeration::new(repository.clone(), resources.clone(), source, settings.reread);
         let intake = Intake::Source(Box::new(enumeration));
-        let mut transfer = Self::with(repository, resources, settings, index, intake, identity);
+        let mut transfer = Self::with(repository, resources, settings, intake, identity);
         transfer.wake_up();
         transfer
     }
@@ -224,14 +223,13 @@ impl Transfer {
         repository: Repository,
         resources: Resources,
         settings: Settings,
-        index: Arc<dyn Index>,
         mailbox: MailboxName,
         source: (SourceId, Kind),
     ) -> (Appender, Self) {
         let (appender, inbox) = Appender::new(mailbox, source.0, source.1.clone());
         let receiving = Receiving::new(repository.clone(), resources.clone(), inbox);
         let intake = Intake::Inbox(Box::new(receiving));
-        let mut transfer = Self::with(repository, resources, settings, index, intake, source);
+        let mut transfer = Self::with(repository, resources, settings, intake, source);
         transfer.with_outcomes = false;
         transfer.phase = Phase::Dormant;
         (appender, transfer)
@@ -241,13 +239,13 @@ impl Transfer {
         repository: Repository,
         resources: Resources,
         settings: Settings,
-        index: Arc<dyn Index>,
         intake: Intake,
         source: (SourceId, Kind),
     ) -> Self {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
-        let context = LaneContext { domain: repository.domain().clone(), dedup: Dedup::new(index), pack_target };
+        let dedup = Dedup::new(Arc::clone(resources.index()) as _);
+        let context = LaneContext { domain: repository.domain().clone(), dedup, pack_target };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
         let shared = Shared { repository, resources, settings, context: Arc::new(context), pack_permit };

@@ -182,6 +182,17 @@ pub fn with_attachment(number: u64, content: u64, length: usize) -> Vec<u8> {
     octets
 }
 
+/// An mbox file of these messages, each of which ends with a line ending.
+pub fn mbox(messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for message in messages {
+        octets.extend_from_slice(b"From sender@example.org Mon Jan  2 03:04:05 2023\n");
+        octets.extend_from_slice(message);
+        octets.push(b'\n');
+    }
+    octets
+}
+
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut octets = vec![0; length];
     let mut hasher = blake3::Hasher::new();

@@ -3,7 +3,8 @@
 use crate::Status;
 use crate::arguments::{Common, Ls};
 use crate::failure::Failure;
-use crate::output::{grouped, print, print_json, printable};
+use crate::output::{grouped, print, print_json};
+use crate::terminal::printable;
 use crate::{repository, values};
 use mailrail::message::{Flags, Identity, MailboxName, SystemFlags};
 use mailrail::reading::{MailboxListing, MessageInfo};

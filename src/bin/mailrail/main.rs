@@ -12,6 +12,7 @@ mod demo;
 mod failure;
 mod interrupt;
 mod key;
+mod keys;
 mod ls;
 mod output;
 mod place;
@@ -21,6 +22,7 @@ mod quarantine;
 mod repository;
 mod restore;
 mod stats;
+mod terminal;
 mod values;
 
 use arguments::{Arguments, Command, Common};
@@ -73,6 +75,7 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Stats(arguments) => stats::run(common, arguments).await,
             Command::Quarantine(arguments) => quarantine::run(common, arguments).await,
             Command::Approve(arguments) => approve::run(common, arguments).await,
+            Command::Key(command) => keys::run(common, command).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,
         }
     });

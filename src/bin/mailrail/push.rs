@@ -27,7 +27,7 @@ type Quarantined = Vec<(String, String, String, Reason)>;
 pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Failure> {
     let Push { source: place, repository: path, no_encryption, reread, max_quarantined } = arguments;
     if no_encryption && common.names_key() {
-        return Err(Failure::usage("--key-file and --no-encryption exclude each other"));
+        return Err(Failure::usage("a key and --no-encryption exclude each other"));
     }
     if is_inside(&path, place.path()) {
         return Err(Failure::usage("the repository must not be inside of the source"));

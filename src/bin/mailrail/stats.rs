@@ -3,7 +3,8 @@
 use crate::Status;
 use crate::arguments::{Common, Stats};
 use crate::failure::Failure;
-use crate::output::{Account, grouped, object, print_json, printable, size};
+use crate::output::{Account, grouped, object, print_json, size};
+use crate::terminal::printable;
 use crate::{repository, values};
 use mailrail::Settings;
 use mailrail::reading::{Run, Statistics};

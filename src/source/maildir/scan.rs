@@ -41,7 +41,9 @@ struct Root {
 
 impl Scan {
     pub(super) fn new(name: &[u8], path: PathBuf, tree: Tree, layout: Layout) -> Self {
-        let directories = tree.directories.iter().map(|directory| directory.raw.clone()).collect();
+        let known = tree.directories.iter().map(|directory| &directory.raw);
+        // What could not be looked into may be a folder, and is told as a failure: it is not foreign.
+        let directories = known.chain(tree.failures.iter().map(|(raw, _)| raw)).cloned().collect();
         let failures = tree.failures.into_iter().map(|(name, error)| Entry::Failed { name: name.into(), error });
         Self {
             name: MailboxName::new(name),
