@@ -365,7 +365,7 @@ fn messages_without_names_from_two_sources_in_one_folder_all_come_back() {
         assert_eq!(report.ledger.messages.stored, 5);
     }
     let target = tempfile::tempdir().unwrap();
-    let report = world.restore(sink::Eml::new(target.path()));
+    let report = block_on(world.engine.restore(sink::Eml::new(target.path())).finish()).unwrap();
     assert_eq!((report.restored, report.failed), (10, 0), "{report:#?}");
 }
 
