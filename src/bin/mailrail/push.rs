@@ -32,6 +32,9 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     if is_inside(&path, place.path()) {
         return Err(Failure::usage("the repository must not be inside of the source"));
     }
+    if is_inside(place.path(), &path) {
+        return Err(Failure::usage("the source must not be inside of the repository"));
+    }
     // Whether there is a source that can be read must be known before a repository is created for it.
     let source = place.source()?;
     drop(source.mailboxes()?);
@@ -43,6 +46,9 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     let transfer = engine.transfer_shared(source).shutdown_on(interrupt::first()?);
     let (report, quarantined) = drive(transfer, Progress::new(common, "pushing")).await?;
     let elapsed = started.elapsed();
+    if report.ledger.messages.seen == report.ledger.messages.excluded && report.ledger.is_complete() {
+        eprintln!("warning: there are no messages in {place}");
+    }
     if common.json {
         print_json(as_json(&report, &quarantined, elapsed)?)?;
     } else if !common.quiet {

@@ -1,6 +1,6 @@
 //! The enumeration of one mailbox.
 
-use super::super::file::{Stat, failed};
+use super::super::file::{Stat, failed, open_file};
 use super::super::listing::{FileKind, Listing, as_path, joined};
 use super::super::{Batch, Body, Entry, Exclusion, Known, MailboxSource, Message};
 use super::Layout;
@@ -233,7 +233,7 @@ fn exclusion(root: &Root, folder: &[u8], path: &Path, name: &[u8], kind: FileKin
 
 /// Reads a companion file; `None` if it is too long.
 fn companion(path: &Path, name: &[u8]) -> io::Result<Option<Companion>> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let stat = Stat::of(&file.metadata()?);
     let mut octets = Vec::new();
     file.take(Companion::OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
