@@ -41,6 +41,11 @@ impl PackId {
         &self.0
     }
 
+    /// Whether the writer of this token wrote it.
+    pub(crate) fn is_of(&self, writer: [u8; 8]) -> bool {
+        self.0[..8] == writer
+    }
+
     /// The key of the pack's object. Sharded by the last octet, which is random: the first ones are the writer's.
     pub(crate) fn key(&self) -> String {
         format!("packs/{:02x}/{self}", self.0[15])
@@ -79,6 +84,13 @@ pub(crate) struct Location {
     pub(crate) content: u32,
     /// Which frame of the pack it is: the nonce.
     pub(crate) frame: u32,
+}
+
+impl Location {
+    /// Where its frame ends in the pack.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.stored))
+    }
 }
 
 /// A row of a footer, of an index segment, of a commit's blob table: a blob and where it is.

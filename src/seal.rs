@@ -61,6 +61,8 @@ pub(crate) enum ObjectKind {
     Commit,
     Segment,
     Run,
+    Bad,
+    Moves,
 }
 
 impl ObjectKind {
@@ -72,6 +74,8 @@ impl ObjectKind {
             Self::Commit => *b"MRCOMM\x01\x00",
             Self::Segment => *b"MRINDX\x01\x00",
             Self::Run => *b"MRRUNS\x01\x00",
+            Self::Bad => *b"MRBADP\x01\x00",
+            Self::Moves => *b"MRMOVE\x01\x00",
         }
     }
 }

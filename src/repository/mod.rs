@@ -2,6 +2,7 @@
 //!
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
+mod bad;
 mod checkpoint;
 mod columns;
 mod commit;
@@ -9,21 +10,28 @@ mod commit;
 pub(crate) mod fuzzing;
 mod journal;
 mod kinds;
+mod moves;
 mod run;
+mod salvage;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod twin;
 
+pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, marked, unmark_bad};
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
 pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
+pub(crate) use moves::{MOVES, Move, Moves, check_moves, read_moves, write_moves};
 pub(crate) use run::{RunRecord, RunWriter};
+pub(crate) use salvage::{LostCommit, each_commit};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
 };
+pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +43,7 @@ use crate::store::{Created, Payload, Store};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -107,11 +115,7 @@ impl Repository {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        let config = store.read(CONFIG, None).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "there is no repository here").because(error),
-            _ => error,
-        })?;
-        let config = Config::decode(&config)?;
+        let config = twin::read_config(&*store).await?;
         let secrets = match (config.domain, protection) {
             (Some(domain), Protection::None) => Secrets { domain, master: None },
             (Some(_), Protection::Key(_)) => {
@@ -210,12 +214,12 @@ impl Repository {
         !self.0.is_index_loaded.swap(true, Ordering::Relaxed)
     }
 
-    /// The packs there are.
-    pub(crate) async fn packs(&self) -> Result<HashSet<PackId>> {
-        let mut packs = HashSet::new();
+    /// The packs there are, and how many octets each has.
+    pub(crate) async fn packs(&self) -> Result<HashMap<PackId, u64>> {
+        let mut packs = HashMap::new();
         let mut listing = self.store().list("packs/");
         while let Some(object) = listing.try_next().await? {
-            packs.extend(PackId::from_key(&object.key));
+            packs.extend(PackId::from_key(&object.key).map(|pack| (pack, object.length)));
         }
         Ok(packs)
     }
@@ -340,7 +344,7 @@ async fn create(store: &dyn Store, protection: &Protection, randomness: &dyn Ran
     };
     // Who loses this race opens the winner's repository; the slot left behind is bound to another id and opens nothing.
     let _: Created = store.create(CONFIG, Config { id, domain }.encode().into()).await?;
-    Ok(())
+    twin::copy_config(store).await
 }
 
 async fn put_slot(

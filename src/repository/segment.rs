@@ -7,7 +7,7 @@ use crate::seal::ObjectKind;
 use crate::store::Listed;
 use crate::wire::{Decoder, Encode, hex};
 use futures::TryStreamExt;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Only blobs of at least this many octets enter the lasting index: an eighth of the rows, nearly all of the savings.
 pub(crate) const CONTENT_MIN: u32 = 16 << 10;
@@ -27,10 +27,10 @@ pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row]) -> 
     Ok(length)
 }
 
-/// Gives the rows of all segments whose packs are among `packs`. A segment that does not verify is passed over, and counted.
+/// Gives the rows of all segments that lie inside of one of `packs`, whose lengths are told. A segment that does not verify is passed over, and counted.
 pub(crate) async fn read_segments(
     repository: &Repository,
-    packs: &HashSet<PackId>,
+    packs: &HashMap<PackId, u64>,
     mut each: impl FnMut(&[Row]),
 ) -> Result<u64> {
     let mut passed_over = 0;
@@ -44,7 +44,8 @@ pub(crate) async fn read_segments(
         let rows = repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows));
         match rows {
             Ok(rows) => {
-                let rows: Vec<Row> = rows.into_iter().filter(|row| packs.contains(&row.at.pack)).collect();
+                let is_inside = |row: &Row| packs.get(&row.at.pack).is_some_and(|length| row.at.end() <= *length);
+                let rows: Vec<Row> = rows.into_iter().filter(is_inside).collect();
                 each(&rows);
             }
             Err(_) => passed_over += 1,

@@ -14,15 +14,16 @@ mod lane;
 mod schedule;
 mod settle;
 mod state;
+mod trust;
 
 use crate::budget::Permit;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::{Index, RamIndex};
+use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository, read_segments};
+use crate::repository::{CompressedBlock, JournalHead, Repository};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
@@ -378,20 +379,11 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
-        load_index(&self.repository, self.resources.index()).await?;
+        trust::load_index(&self.repository, self.resources.index()).await?;
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))
     }
-}
-
-/// Fills the index from the repository's segments, with the rows of packs that are seen to exist.
-async fn load_index(repository: &Repository, index: &RamIndex) -> Result<()> {
-    if repository.claim_index_load() {
-        let packs = repository.packs().await?;
-        read_segments(repository, &packs, |rows| index.insert(rows)).await?;
-    }
-    Ok(())
 }
