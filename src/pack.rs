@@ -158,6 +158,17 @@ pub(crate) fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>> {
     if content.len() == length { Ok(content) } else { Err(Error::damaged("a frame's content has another length")) }
 }
 
+/// How long the content of a compressed item says that it is.
+fn told_length(payload: &[u8]) -> Result<usize> {
+    let unknown = || Error::damaged("a frame does not tell how long its content is");
+    let (codec, data) = payload.split_first().ok_or_else(unknown)?;
+    let length = match *codec {
+        codec if codec == Codec::Raw as u8 => data.len() as u64,
+        _ => zstd::zstd_safe::get_frame_content_size(data).ok().flatten().ok_or_else(unknown)?,
+    };
+    usize::try_from(length).ok().filter(|length| *length <= CONTENT_MAX).ok_or_else(unknown)
+}
+
 /// Builds one pack in memory.
 pub(crate) struct PackWriter {
     id: PackId,
@@ -274,6 +285,45 @@ impl PackReader {
         decompress(self.seal.open(u64::from(at.frame), sealed)?, at.content as usize)
     }
 
+    /// Walks the frames from the front of a pack whose end is lost, as each says its own length, and gives every blob that opens; its digest is made anew.
+    pub(crate) fn walk(&self, octets: &[u8], domain: &Domain, mut each: impl FnMut(Row, Vec<u8>)) {
+        let mut offset = HEADER;
+        for frame in 0..ROWS_MAX as u32 {
+            let rest = octets.get(offset..).unwrap_or_default();
+            let Some((length, _)) = rest.split_first_chunk::<FRAME_LENGTH>() else { return };
+            let stored = FRAME_LENGTH.saturating_add(u32::from_le_bytes(*length) as usize);
+            let Some(sealed) = rest.get(FRAME_LENGTH..stored) else { return };
+            let mut sealed = sealed.to_vec();
+            let opened = self.seal.open(u64::from(frame), &mut sealed);
+            if let Ok(content) = opened.and_then(|payload| decompress(payload, told_length(payload)?)) {
+                let at = Location {
+                    pack: self.id,
+                    offset: offset as u64,
+                    stored: stored as u32,
+                    content: content.len() as u32,
+                    frame,
+                };
+                each(Row { digest: domain.digest(&content), at }, content);
+            }
+            offset += stored;
+        }
+    }
+
+    /// The content of a blob of this pack, of which all octets are given, if it is what its row says.
+    pub(crate) fn blob_of(&self, octets: &[u8], row: &Row, domain: &Domain) -> Result<Vec<u8>> {
+        let frame = usize::try_from(row.at.offset).ok().zip(usize::try_from(row.at.end()).ok());
+        let frame = frame.and_then(|(from, to)| octets.get(from..to));
+        let mut frame = frame.ok_or_else(|| Error::damaged("a frame lies outside its pack"))?.to_vec();
+        self.verified(row, &mut frame, domain)
+    }
+
+    /// The content of a blob, of whose frame all octets are given, if it is what its row says.
+    pub(crate) fn verified(&self, row: &Row, frame: &mut [u8], domain: &Domain) -> Result<Vec<u8>> {
+        let content = self.blob(&row.at, frame)?;
+        let is_same = domain.digest(&content) == row.digest;
+        if is_same { Ok(content) } else { Err(Error::damaged("a blob's content has another digest")) }
+    }
+
     /// The rows in the footer. `trailer` is the pack's last [`TRAILER`] octets, `footer` what [`footer_range`] named.
     pub(crate) fn footer(&self, trailer: &Trailer, footer: &mut [u8]) -> Result<Vec<Row>> {
         let payload = self.seal.open(u64::from(trailer.frames), footer)?;
@@ -306,11 +356,7 @@ impl PackReader {
             let frame = body.get_mut(from..from + row.at.stored as usize);
             let outcome = frame
                 .ok_or_else(|| Error::damaged("a frame lies outside its pack"))
-                .and_then(|frame| self.blob(&row.at, frame))
-                .and_then(|content| {
-                    let same = domain.digest(&content) == row.digest;
-                    if same { Ok(()) } else { Err(Error::damaged("a blob's content has another digest")) }
-                });
+                .and_then(|frame| self.verified(row, frame, domain).map(drop));
             each(row, outcome);
         }
         Ok(())

@@ -23,7 +23,7 @@ pub struct Settings {
     pub commit_messages_max: u32,
     /// Octets of recipes that are compressed together. 1 MiB by default.
     pub recipe_block_bytes: usize,
-    /// Trust no evidence: read every message again, and store what differs.
+    /// Trust no evidence: read every message again, and store what differs. If packs are marked as bad, content that only they held is stored again, too.
     pub reread: bool,
 }
 

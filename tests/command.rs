@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 7] = ["push", "restore", "compare", "check", "ls", "stats", "demo"];
+const COMMANDS: [&str; 9] = ["push", "restore", "compare", "check", "repair", "recover", "ls", "stats", "demo"];
 
 /// A directory with mail, a key, and room for a repository.
 struct Place {

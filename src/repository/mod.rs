@@ -29,7 +29,8 @@ pub(crate) use moves::{MOVES, Move, Moves, check_moves, read_moves, write_moves}
 pub(crate) use run::{RunRecord, RunWriter};
 pub(crate) use salvage::{LostCommit, each_commit};
 pub(crate) use segment::{
-    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, count_segments, read_segments,
+    write_segment,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 

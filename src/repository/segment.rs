@@ -1,7 +1,7 @@
 //! Index segments: objects of sorted rows. Derived from packs' footers, so losing one costs space, never mail.
 
 use super::Repository;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{PackId, Row};
 use crate::seal::ObjectKind;
 use crate::store::Listed;
@@ -54,13 +54,31 @@ pub(crate) async fn read_segments(
     Ok(passed_over)
 }
 
+/// How many rows the segments have of each pack, and the keys of those segments that are damaged.
+pub(crate) async fn count_segments(repository: &Repository) -> Result<(HashMap<PackId, u32>, Vec<String>)> {
+    let (mut counts, mut damaged) = (HashMap::new(), Vec::new());
+    let mut listing = repository.store().list("index/");
+    while let Some(object) = listing.try_next().await? {
+        match open(repository, &object).await {
+            Ok(rows) => rows.iter().for_each(|row| *counts.entry(row.at.pack).or_default() += 1),
+            Err(error) if error.kind() == ErrorKind::Damaged => damaged.push(object.key),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((counts, damaged))
+}
+
 /// Checks that a listed segment opens.
 pub(crate) async fn check_segment(repository: &Repository, object: &Listed) -> Result<()> {
+    open(repository, object).await.map(drop)
+}
+
+async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Row>> {
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an index segment is too long"));
     }
     let octets = repository.store().read(&object.key, None).await?;
-    repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows)).map(drop)
+    decode(&repository.open_object(ObjectKind::Segment, &object.key, &octets)?)
 }
 
 /// Segments that this one replaces come first; none in this version.

@@ -99,10 +99,11 @@ mod tests {
 
     fn moves(moves: &[(u64, Location)]) -> Moves {
         let mut all = Moves::default();
-        all.add(moves.iter().map(|(offset, at)| Move {
-            offset: *offset,
-            to: Row { digest: Digest::new([0; 32]), at: *at },
-        }));
+        all.add(
+            moves
+                .iter()
+                .map(|(offset, at)| Move { offset: *offset, to: Row { digest: Digest::new([0; 32]), at: *at } }),
+        );
         all
     }
 

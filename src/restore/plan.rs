@@ -72,8 +72,16 @@ impl Planner {
         window_octets: u64,
         scope: Scope,
     ) -> Result<Self> {
-        let mut planner =
-            Self { repository, journal, window_octets, scope, todo: VecDeque::new(), open: None, held: None, lost: Vec::new() };
+        let mut planner = Self {
+            repository,
+            journal,
+            window_octets,
+            scope,
+            todo: VecDeque::new(),
+            open: None,
+            held: None,
+            lost: Vec::new(),
+        };
         if is_ordered {
             planner.order().await?;
         } else {
@@ -174,12 +182,7 @@ impl Planner {
 }
 
 impl Planner {
-    async fn order_of(
-        &self,
-        number: usize,
-        folders: &[Bytes],
-        order: &mut Vec<(u32, u64, u32, u32)>,
-    ) -> Result<()> {
+    async fn order_of(&self, number: usize, folders: &[Bytes], order: &mut Vec<(u32, u64, u32, u32)>) -> Result<()> {
         let commit = &self.journal.commits[number];
         if !self.journal.may_have_living(commit) {
             return Ok(());

@@ -7,7 +7,7 @@ use super::gather::End;
 use super::known::{KnownMailbox, Verdict, is_from};
 use super::lane::Item;
 use crate::budget::Permit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder, Identity, MailboxName};
 use crate::repository::{Journal, Repository};
 use crate::resources::Resources;
@@ -218,7 +218,17 @@ impl Enumeration {
         match next {
             None => Ok(Taken::End),
             Some(Err(error)) => Ok(Taken::Unopened(error)),
-            Some(Ok(mailbox)) => self.open(mailbox).await.map(Taken::Mailbox),
+            Some(Ok(mailbox)) => {
+                let name = mailbox.name().clone();
+                match self.open(mailbox).await {
+                    // A journal that is damaged keeps no other mailbox from being transferred.
+                    Err(error) if error.kind() == ErrorKind::Damaged => {
+                        let what = format!("the journal of '{name}' is damaged");
+                        Ok(Taken::Unopened(Error::damaged(what).because(error)))
+                    }
+                    opened => opened.map(Taken::Mailbox),
+                }
+            }
         }
     }
 

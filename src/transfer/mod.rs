@@ -42,6 +42,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// What became of one message, or of a container's unchanged messages.
@@ -239,7 +240,8 @@ impl Transfer {
     ) -> Self {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
-        let context = LaneContext { domain: repository.domain().clone(), dedup: Dedup::new(index), pack_target };
+        let (domain, dedup) = (repository.domain().clone(), Dedup::new(index));
+        let context = LaneContext { domain, dedup, pack_target, heals: AtomicBool::new(false) };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
         let shared = Shared { repository, resources, settings, context: Arc::new(context), pack_permit };
@@ -379,7 +381,8 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
-        trust::load_index(&self.repository, self.resources.index()).await?;
+        let has_bad_packs = trust::load_index(&self.repository, self.resources.index()).await?;
+        self.context.heals.store(has_bad_packs && self.settings.reread, Ordering::Relaxed);
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);

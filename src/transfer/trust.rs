@@ -10,16 +10,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 const LOOKS_MAX: usize = 16;
 
 /// Fills the index from the repository's segments, once, with the rows of packs that are listed and not marked bad. Marks are read whenever a transfer begins:
-/// they may be new.
-pub(super) async fn load_index(repository: &Repository, index: &RamIndex) -> Result<()> {
-    for pack in bad_packs(repository).await? {
-        index.refuse(pack);
-    }
+/// they may be new. Gives whether there are any.
+pub(super) async fn load_index(repository: &Repository, index: &RamIndex) -> Result<bool> {
+    let bad = bad_packs(repository).await?;
+    bad.iter().for_each(|pack| index.refuse(*pack));
     if repository.claim_index_load() {
         let packs = repository.packs().await?;
         read_segments(repository, &packs, |rows| index.insert(rows)).await?;
     }
-    Ok(())
+    Ok(!bad.is_empty())
 }
 
 /// Sees to it that every pack of another writer that `draft` points at is there, each once a process. What is not there is pointed at never again.
