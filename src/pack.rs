@@ -447,6 +447,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pack_whose_end_is_lost_reads_from_its_front() {
+        for master in [None, Some([9; 32])] {
+            let secrets = secrets(master);
+            let blobs = [vec![b'a'; 2000], Vec::new(), (0..=255).collect(), vec![b'b'; 70_000]];
+            let pack = build(&secrets, &blobs);
+            let reader = PackReader::new(pack.id, &secrets, &pack.octets).unwrap();
+            let walked = |octets: &[u8]| {
+                let mut rows = Vec::new();
+                reader.walk(octets, &secrets.domain, |row, content| rows.push((row, content)));
+                rows
+            };
+            let all: Vec<_> = pack.rows.iter().copied().zip(blobs.iter().cloned()).collect();
+            assert_eq!(walked(&pack.octets), all);
+            let end = pack.rows[3].at.end() as usize;
+            assert_eq!(walked(&pack.octets[..end]), all);
+            assert_eq!(walked(&pack.octets[..end - 1]), all[..3]);
+            let mut flipped = pack.octets.clone();
+            flipped[pack.rows[0].at.offset as usize + 6] ^= 1;
+            assert_eq!(walked(&flipped), all[1..]);
+        }
+    }
+
+    #[test]
     fn a_bomb_inflates_to_no_more_than_its_row_says() {
         let mut payload = vec![Codec::Zstd as u8];
         payload.extend_from_slice(&zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap());

@@ -89,13 +89,17 @@ pub(super) async fn examine(
         is_sound &= whole.is_ok();
         let mut rows = BTreeMap::new();
         if is_salvaged {
-            reader.walk(&octets, &domain, |row, _| drop(rows.insert(row.at.offset, row)));
+            reader.walk(&octets, &domain, |row, _| {
+                rows.insert(row.at.offset, row);
+            });
         }
         let mut unreadable = Vec::new();
         for row in wanted {
             // Commits tell where frames are even if a length on the way to them is damaged.
             match reader.blob_of(&octets, &row, &domain) {
-                Ok(_) => drop(rows.insert(row.at.offset, row)),
+                Ok(_) => {
+                    rows.insert(row.at.offset, row);
+                }
                 Err(_) => unreadable.push(row),
             }
         }

@@ -4,7 +4,9 @@ use super::{Repairing, is_damage};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::message::MailboxName;
-use crate::repository::{BAD, BadMark, Journal, JournalHead, RunRecord, RunWriter, mark_bad, marked, unmark_bad};
+use crate::repository::{
+    BAD, BadMark, Journal, JournalHead, LostCommit, RunRecord, RunWriter, mark_bad, marked, unmark_bad,
+};
 use crate::restore::Failure;
 use futures::TryStreamExt;
 use std::collections::BTreeMap;
@@ -63,7 +65,18 @@ impl Repairing {
                     for lost in &lost {
                         self.report.lose(Failure::of_commit(&mailbox, lost), lost.messages());
                     }
-                    if lost.is_empty() {
+                    let before = self.report.lost.len();
+                    for commit in &journal.commits {
+                        // A commit that a checkpoint stands on was not read yet.
+                        match journal.contents(&self.repository, commit).await {
+                            Err(error) if is_damage(&error) => {
+                                let lost = LostCommit::of(commit, error);
+                                self.report.lose(Failure::of_commit(&mailbox, &lost), lost.messages());
+                            }
+                            opened => drop(opened?),
+                        }
+                    }
+                    if lost.is_empty() && self.report.lost.len() == before {
                         self.report.lose_journal(&mailbox, &error);
                     }
                     journal

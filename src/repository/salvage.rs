@@ -1,10 +1,12 @@
 //! Reading journals that are damaged: each commit on its own, as much of it as can be read.
 
 use super::Repository;
-use super::commit::{CommitRef, Section, decode_commits};
+use super::columns::MessageRow;
+use super::commit::{CommitRef, FolderRecord, Section, decode_commits};
 use super::journal::{Contents, Fetched, Journal, JournalName, listed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::MailboxName;
+use crate::message::{Folder, FolderPath, MailboxName};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// A commit, or a part of one, that cannot be read.
@@ -55,6 +57,7 @@ impl Journal {
             }
         }
         journal.number(&mut lost);
+        journal.adopt_folders(repository).await?;
         Ok((journal, lost))
     }
 
@@ -77,6 +80,25 @@ impl Journal {
             lost.push(LostCommit { sequence, ordinals: 0..0, error: damage(error)? });
         }
         self.append(&fetched);
+        Ok(())
+    }
+
+    /// Folders whose records are lost, but not the messages in them, are known by their raw names.
+    async fn adopt_folders(&mut self, repository: &Repository) -> Result<()> {
+        let mut raw_names = BTreeSet::new();
+        for commit in &self.commits {
+            let mut each = |row: MessageRow| {
+                raw_names.insert(row.envelope.folder);
+                Ok(())
+            };
+            // Who reads the messages will see that they do not read.
+            self.living_of(repository, commit, &mut each).await.or_else(|error| damage(error).map(drop))?;
+        }
+        for raw in raw_names {
+            let names = if raw.is_empty() { Vec::new() } else { vec![String::from_utf8_lossy(&raw).into_owned()] };
+            let folder = Folder::new(FolderPath { names, raw: raw.clone() });
+            self.folders.entry(raw).or_insert(FolderRecord { folder, source: u32::MAX, gone: false });
+        }
         Ok(())
     }
 
