@@ -244,7 +244,7 @@ fn one(world: &World, store: &MemoryStore, key: &str, how: &str) {
     let found_min = match kind(key) {
         // A commit has four messages, a pack four blobs that each mailbox needs.
         "mailboxes/" => all - 4,
-        "packs/" => all - 12,
+        "packs/" | "moves/" => all - 12,
         _ => all,
     };
     assert!(found >= found_min, "{what}: {found} came back");
@@ -253,7 +253,9 @@ fn one(world: &World, store: &MemoryStore, key: &str, how: &str) {
         is_message && (kind(key) != "packs/" || failure.reason.contains(&key[9..]))
     });
     assert!(named, "{what}: {:?}", report.failures);
-    assert_eq!(world.recover(store, &what), found, "{what}");
+    // What a restore misses for want of moves, a recovery finds by itself.
+    let recovered = if kind(key) == "moves/" { all } else { found };
+    assert_eq!(world.recover(store, &what), recovered, "{what}");
 }
 
 /// Without slots nothing opens, nor with another repository's config: that is said, and nothing is made of it.
@@ -345,13 +347,13 @@ fn of_a_long_journal_no_damaged_commit_takes_another_with_it() {
                 let what = format!("commit {number} {how}");
                 let store = world.damaged(&commits[number], how);
                 let (found, report) = world.restore(&store, &what);
-                let all = if number == 0 { 36 } else { 35 };
-                assert_eq!(found, all, "{what}");
+                // Of a checkpoint it may be the state that is damaged, which is elsewhere too.
+                assert!(found == 36 || (found == 35 && number != 0), "{what}: {found}");
                 let is_told = report.failed > 0 && !report.failures.is_empty();
                 let is_silent = number == 0 || (number == 36 && how == "missing");
                 assert!(is_told || is_silent, "{what}: {report:?}");
                 assert!(!world.check(&store, false).is_sound(), "{what}");
-                assert_eq!(world.recover(&store, &what), all, "{what}");
+                assert_eq!(world.recover(&store, &what), found, "{what}");
                 assert!(!world.repair(&store).is_whole(), "{what}");
             }
         }
@@ -427,6 +429,17 @@ fn a_pack_that_vanished_behind_the_index_is_pointed_at_by_no_commit() {
 }
 
 #[test]
+fn checks_repairs_and_recoveries_can_be_moved_to_another_thread() {
+    fn movable<T: Send>(_: T) {}
+    let world = World::new(&Protection::None);
+    let engine = block_on(world.engine(&world.store)).unwrap();
+    movable(engine.check().finish());
+    movable(engine.repair().finish());
+    movable(engine.recover(sink::Memory::new(Kind::Eml)).finish());
+    movable(engine.restore(sink::Memory::new(Kind::Eml)).finish());
+}
+
+#[test]
 fn the_table_of_damages_in_the_documentation_is_what_happens() {
     let mut table = String::from(
         "| object | damage | restored | said by restore | said by check | after repair | after push and repair |\n",
@@ -479,7 +492,8 @@ fn row(world: &World, key: &str, how: &str) -> Vec<String> {
     let names = match (check.damages, check.notes.len()) {
         (0, 0) => "nothing".to_owned(),
         (0, _) => "a note".to_owned(),
-        _ => format!("{} damages, {} messages", check.damages, check.messages_touched),
+        _ if check.messages_touched == 0 => "named".to_owned(),
+        _ => format!("named, {} messages touched", check.messages_touched),
     };
     let after = |repaired: RepairReport| {
         let (found, _) = world.restore(&store, key);

@@ -8,8 +8,8 @@ use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
 use crate::repository::{
-    BAD, BadMark, CONFIG_COPY, CommitRef, Journal, JournalName, LostCommit, MOVES, Repository, RunRecord, bad_packs,
-    check_config, check_moves, check_segment, each_commit, mark_bad, marked,
+    AllCommits, BAD, BadMark, CONFIG_COPY, CommitRef, Journal, JournalName, LostCommit, MOVES, Repository, RunRecord,
+    bad_packs, check_config, check_moves, check_segment, mark_bad, marked,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
@@ -316,14 +316,13 @@ impl Check {
         }
         packs.forget_moves();
         if !packs.failing.is_empty() {
-            each_commit(&self.repository, async |_, _, mut contents| {
+            let mut commits = AllCommits::of(&self.repository).await?;
+            while let Some((_, mut contents)) = commits.next().await? {
                 // A table that does not read has been reported.
                 for row in contents.blobs(&self.repository).await.unwrap_or_default() {
                     packs.need(&self.repository, &row.at).await?;
                 }
-                Ok(())
-            })
-            .await?;
+            }
         }
         let rebuild = Restore::new(self.repository.clone(), self.resources.clone(), Arc::new(DryRun::new()));
         let rebuilt = rebuild.everything().finish().await?;

@@ -13,8 +13,8 @@ use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
-    Journal, MOVES, Move, Moves, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, bad_packs, check_moves,
-    count_segments, each_commit, mark_bad, mend_config, read_moves, unmark_bad, write_moves, write_segment,
+    AllCommits, MOVES, Move, Moves, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, bad_packs, check_moves,
+    count_segments, mark_bad, mend_config, read_moves, unmark_bad, write_moves, write_segment,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
@@ -245,16 +245,15 @@ impl Repairing {
     /// Adds to the suspects what commits point at and is not there, and parts them so that the rows of each part fit in memory.
     async fn batches(&mut self, suspects: &mut BTreeSet<PackId>) -> Result<Vec<BTreeSet<PackId>>> {
         let mut counts: BTreeMap<PackId, u64> = suspects.iter().map(|pack| (*pack, 0)).collect();
-        each_commit(&self.repository, async |_, _, mut contents| {
+        let mut commits = AllCommits::of(&self.repository).await?;
+        while let Some((_, mut contents)) = commits.next().await? {
             for row in contents.blobs(&self.repository).await.unwrap_or_default() {
                 let is_there = self.packs.get(&row.at.pack).is_some_and(|length| row.at.end() <= *length);
                 if !is_there || counts.contains_key(&row.at.pack) {
                     *counts.entry(row.at.pack).or_default() += 1;
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
         let room = self.resources.budget().octets() / 8 / ROW_OCTETS;
         let (mut batches, mut batch, mut rows) = (Vec::new(), BTreeSet::new(), 0);
         for (pack, count) in counts {
@@ -274,15 +273,14 @@ impl Repairing {
     /// Repairs some packs.
     async fn batch(&mut self, batch: &BTreeSet<PackId>) -> Result<()> {
         let mut wanted: BTreeMap<PackId, BTreeMap<u64, Row>> = BTreeMap::new();
-        each_commit(&self.repository, async |_, _, mut contents| {
+        let mut commits = AllCommits::of(&self.repository).await?;
+        while let Some((_, mut contents)) = commits.next().await? {
             for row in contents.blobs(&self.repository).await.unwrap_or_default() {
                 if batch.contains(&row.at.pack) {
                     wanted.entry(row.at.pack).or_default().insert(row.at.offset, row);
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
         let mut missing: Vec<Row> = Vec::new();
         for pack in batch {
             let rows: Vec<Row> = wanted.remove(pack).unwrap_or_default().into_values().collect();
@@ -393,24 +391,23 @@ impl Repairing {
 
     /// Names the messages that need what is lost.
     async fn name_lost(&mut self, lost: &HashSet<(PackId, u64)>) -> Result<()> {
-        let (repository, report) = (&self.repository, &mut self.report);
-        each_commit(repository, async |journal: &Journal, _, mut contents| {
-            let blobs = contents.blobs(repository).await.unwrap_or_default();
-            let is_lost = |at: &Location| lost.contains(&(at.pack, at.offset));
+        let is_lost = |at: &Location| lost.contains(&(at.pack, at.offset));
+        let mut commits = AllCommits::of(&self.repository).await?;
+        while let Some((mailbox, mut contents)) = commits.next().await? {
+            let blobs = contents.blobs(&self.repository).await.unwrap_or_default();
             if !blobs.iter().any(|row| is_lost(&row.at)) {
-                return Ok(());
+                continue;
             }
-            for row in contents.rows(repository).await.into_iter().flatten().flatten() {
+            for row in contents.rows(&self.repository).await.into_iter().flatten().flatten() {
                 let Ok(row) = row else { break };
                 let mut pieces = row.pieces.iter().filter_map(|piece| blobs.get(*piece as usize));
                 if let Some(blob) = pieces.find(|blob| is_lost(&blob.at)) {
                     let at = format!("pack {}, at {}..{}: lost", blob.at.pack, blob.at.offset, blob.at.end());
-                    report.lose(Failure::of(&journal.mailbox, Some(&row.envelope), &Error::damaged(at)), 1);
+                    self.report.lose(Failure::of(&mailbox, Some(&row.envelope), &Error::damaged(at)), 1);
                 }
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
     }
 }
 

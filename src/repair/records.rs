@@ -58,35 +58,49 @@ impl Repairing {
                 }
                 Err(error) => return Err(error),
             };
-            let journal = match Journal::load_all(&self.repository, &mailbox).await {
-                Ok(journal) => journal,
+            let (journal, failure) = match Journal::load_all(&self.repository, &mailbox).await {
+                Ok(journal) => (journal, None),
                 Err(error) if is_damage(&error) => {
                     let (journal, lost) = Journal::salvage(&self.repository, &mailbox, None).await?;
                     for lost in &lost {
                         self.report.lose(Failure::of_commit(&mailbox, lost), lost.messages());
                     }
-                    let before = self.report.lost.len();
-                    for commit in &journal.commits {
-                        // A commit that a checkpoint stands on was not read yet.
-                        match journal.contents(&self.repository, commit).await {
-                            Err(error) if is_damage(&error) => {
-                                let lost = LostCommit::of(commit, error);
-                                self.report.lose(Failure::of_commit(&mailbox, &lost), lost.messages());
-                            }
-                            opened => drop(opened?),
-                        }
-                    }
-                    if lost.is_empty() && self.report.lost.len() == before {
-                        self.report.lose_journal(&mailbox, &error);
-                    }
-                    journal
+                    (journal, lost.is_empty().then_some(error))
                 }
                 Err(error) => return Err(error),
             };
+            let is_named = self.commits(&journal).await?;
+            if let Some(error) = failure.filter(|_| !is_named) {
+                self.report.lose_journal(&mailbox, &error);
+            }
             let digests = journal.commits.iter().map(|commit| (commit.sequence, commit.digest)).collect();
             commits.insert(mailbox, digests);
         }
         Ok(commits)
+    }
+
+    /// Names the commits whose messages do not read; true if there are any.
+    async fn commits(&mut self, journal: &Journal) -> Result<bool> {
+        let mut is_any = false;
+        for commit in &journal.commits {
+            let read = async {
+                let mut contents = journal.contents(&self.repository, commit).await?;
+                for row in contents.rows(&self.repository).await?.into_iter().flatten() {
+                    row?;
+                }
+                contents.blobs(&self.repository).await?;
+                contents.verify_recipes(&self.repository).await
+            };
+            match read.await {
+                Err(error) if is_damage(&error) => {
+                    let lost = LostCommit::of(commit, error);
+                    self.report.lose(Failure::of_commit(&journal.mailbox, &lost), lost.messages());
+                    is_any = true;
+                }
+                read => read?,
+            }
+        }
+        Ok(is_any)
     }
 
     /// Sees to it that run records open, that none names a commit that is not there (it has been said once), and that every journal's end is named by one.

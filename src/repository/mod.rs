@@ -27,7 +27,7 @@ pub(crate) use commit::{
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
 pub(crate) use moves::{MOVES, Move, Moves, check_moves, read_moves, write_moves};
 pub(crate) use run::{RunRecord, RunWriter};
-pub(crate) use salvage::{LostCommit, each_commit};
+pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, count_segments, read_segments,
     write_segment,

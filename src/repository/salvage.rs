@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Folder, FolderPath, MailboxName};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::vec;
 
 /// A commit, or a part of one, that cannot be read.
 #[derive(Debug)]
@@ -125,15 +126,10 @@ async fn from_checkpoint(
     listed: &[(u64, u64)],
     at: Option<u64>,
 ) -> Result<(Journal, u64)> {
-    let open = async |sequence: u64| {
-        let place = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
-        let (_, length) = *place.map(|at| &listed[at]).map_err(|_| Error::damaged("a commit is missing"))?;
-        Fetched::open(repository, name, sequence, length).await
-    };
     let mut next = listed.last().map(|(sequence, _)| *sequence);
     while let Some(sequence) = next {
         next = sequence.checked_sub(1);
-        let head = match open(sequence).await {
+        let head = match open(repository, name, listed, sequence).await {
             Ok(fetched) => fetched.reader.head,
             Err(error) => {
                 damage(error)?;
@@ -147,7 +143,7 @@ async fn from_checkpoint(
         next = checkpoint.checked_sub(1);
         let mut journal = Journal::empty(name, mailbox.clone());
         let loaded = async {
-            let mut fetched = open(checkpoint).await?;
+            let mut fetched = open(repository, name, listed, checkpoint).await?;
             for block in fetched.section(repository, Section::Commits).await? {
                 journal.commits.extend(decode_commits(&block)?);
             }
@@ -162,30 +158,46 @@ async fn from_checkpoint(
     Ok((Journal::empty(name, mailbox.clone()), 0))
 }
 
+async fn open(repository: &Repository, name: JournalName, listed: &[(u64, u64)], sequence: u64) -> Result<Fetched> {
+    let place = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
+    let place = place.map_err(|_| Error::damaged(format!("commit {sequence} is missing")))?;
+    Fetched::open(repository, name, sequence, listed[place].1).await
+}
+
 /// Opens every commit of every journal, also of those that are damaged, one after the other. What cannot be read is passed over.
-pub(crate) async fn each_commit(
-    repository: &Repository,
-    mut each: impl AsyncFnMut(&Journal, &CommitRef, Contents) -> Result<()>,
-) -> Result<()> {
-    for name in repository.journals().await? {
-        let journal = match name.mailbox(repository).await {
-            Ok(mailbox) => Journal::empty(name, mailbox),
-            Err(error) => {
-                damage(error)?;
+#[derive(Debug)]
+pub(crate) struct AllCommits {
+    repository: Repository,
+    journals: vec::IntoIter<JournalName>,
+    /// The journal being read, and the commits that are left of it: sequence and length.
+    current: Option<(JournalName, MailboxName, vec::IntoIter<(u64, u64)>)>,
+}
+
+impl AllCommits {
+    pub(crate) async fn of(repository: &Repository) -> Result<Self> {
+        let journals = repository.journals().await?.into_iter();
+        Ok(Self { repository: repository.clone(), journals, current: None })
+    }
+
+    /// The next commit, and whose it is.
+    pub(crate) async fn next(&mut self) -> Result<Option<(MailboxName, Contents)>> {
+        loop {
+            if let Some((name, mailbox, commits)) = &mut self.current
+                && let Some((sequence, length)) = commits.next()
+            {
+                match Fetched::open(&self.repository, *name, sequence, length).await {
+                    Ok(fetched) => return Ok(Some((mailbox.clone(), Contents::of(fetched)))),
+                    Err(error) => drop(damage(error)?),
+                }
                 continue;
             }
-        };
-        for (sequence, length) in listed(repository, name).await? {
-            match Fetched::open(repository, name, sequence, length).await {
-                Ok(fetched) => {
-                    let reference = fetched.reader.reference();
-                    each(&journal, &reference, Contents::of(fetched)).await?;
-                }
-                Err(error) => drop(damage(error)?),
-            }
+            let Some(name) = self.journals.next() else { return Ok(None) };
+            self.current = match name.mailbox(&self.repository).await {
+                Ok(mailbox) => Some((name, mailbox, listed(&self.repository, name).await?.into_iter())),
+                Err(error) => damage(error).map(|_| None)?,
+            };
         }
     }
-    Ok(())
 }
 
 /// Damage is what this is made for; what else goes wrong ends it.
