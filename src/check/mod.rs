@@ -117,7 +117,7 @@ impl Check {
     /// Nothing is written, but for [marks](Self::mark_bad); each is there or not.
     ///
     /// # Errors
-    /// What the store reports of listings. Damage is in the report.
+    /// What the store reports. Damage is in the report.
     pub async fn finish(self) -> Result<CheckReport> {
         let mut report = CheckReport { schema: 1, ..CheckReport::default() };
         for (key, error) in check_config(&self.repository).await? {
@@ -336,13 +336,18 @@ impl Check {
 
     /// Tells packs that are damaged from those that are healed, and marks them.
     async fn judge(&self, packs: &Packs, report: &mut CheckReport) {
+        // With another repository's config everything looks damaged.
+        let is_blind = report.mailboxes > 0 && report.commits == 0;
+        if self.mark_bad && is_blind && !packs.failing.is_empty() {
+            report.notes.push("no commit opens, so no pack is marked: is the config another repository's?".to_owned());
+        }
         for (pack, failing) in &packs.failing {
             if packs.is_healed(*pack, failing) {
                 report.healed += 1;
             } else {
                 failing.errors.iter().for_each(|error| report.damage(pack.key(), error));
             }
-            if !self.mark_bad || packs.marked.contains(pack) || !failing.is_damage() {
+            if !self.mark_bad || is_blind || packs.marked.contains(pack) || !failing.is_damage() {
                 continue;
             }
             self.resources.index().refuse(*pack);

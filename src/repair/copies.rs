@@ -1,12 +1,13 @@
 //! Finding blobs again: the digest names the content, wherever it is.
 
-use super::{Repairing, is_damage, packs};
+use super::{FOOTERS_MAX, Repairing, is_damage, packs};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::pack::{HEADER, PackId, PackReader, Row};
 use crate::repository::{Move, Repository};
 use crate::resources::Resources;
 use crate::runtime;
+use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Whether a blob is what its row says.
@@ -36,20 +37,19 @@ impl Repairing {
             wanted.entry(row.digest).or_default().push(row);
         }
         let mut found: BTreeMap<PackId, Vec<Move>> = BTreeMap::new();
-        let mut packs: Vec<(PackId, u64)> = self.packs.iter().map(|(pack, length)| (*pack, *length)).collect();
-        packs.sort_unstable();
-        for (pack, length) in packs {
+        let mut packs = self.listed();
+        // What could be read of those without an end is in other packs by now.
+        packs.retain(|(pack, _)| !self.endless.contains(pack) && !wanted.is_empty());
+        let repository = self.repository.clone();
+        let footers = stream::iter(packs).map(|(pack, length)| packs::read_footer(&repository, pack, length));
+        let mut footers = footers.buffered(FOOTERS_MAX);
+        while let Some(footer) = footers.next().await {
             if wanted.is_empty() {
                 break;
             }
-            if self.endless.contains(&pack) {
-                // What could be read of it is in another pack by now.
-                continue;
-            }
-            let rows = match packs::read_footer(&self.repository, pack, length).await {
-                Ok(rows) => rows,
+            let rows = match footer {
                 Err(error) if is_damage(&error) => continue,
-                Err(error) => return Err(error),
+                rows => rows?,
             };
             for to in rows {
                 let Some(places) = wanted.get(&to.digest) else { continue };

@@ -19,7 +19,7 @@ use crate::repository::{
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
 use crate::sink::Sink;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use packs::{Examined, examine};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -28,7 +28,9 @@ use std::sync::Arc;
 const NAMED_MAX: usize = 10_000;
 /// What a row of a damaged pack takes in memory, about, with all tables that it is in.
 const ROW_OCTETS: u64 = 256;
-/// What is permitted besides, in octets: a segment being gathered, a footer, a commit's table.
+/// Footers that are read at once.
+const FOOTERS_MAX: usize = 4;
+/// What is permitted besides, in octets: a segment being gathered, footers, a commit's table.
 const WORKING_SET: u64 = 12 << 20;
 
 /// A repair to be. Nothing happens until [`finish`](Self::finish).
@@ -116,8 +118,13 @@ impl Repair {
     /// Dropping the future ends it; what was repaired stays, and another repair goes on.
     ///
     /// # Errors
-    /// What the store reports. What cannot be repaired is in the report.
+    /// What the store reports. [`Damaged`](ErrorKind::Damaged) if no commit opens: with another repository's config everything looks damaged, so nothing is
+    /// touched then. What cannot be repaired is in the report.
     pub async fn finish(self) -> Result<RepairReport> {
+        let has_journals = !self.repository.journals().await?.is_empty();
+        if has_journals && AllCommits::of(&self.repository).await?.next().await?.is_none() {
+            return Err(Error::damaged("no commit opens; is the config another repository's?"));
+        }
         let mut repairing = Repairing::new(self.repository, self.resources, false).await?;
         repairing.packs(self.read_data).await?;
         repairing.records().await?;
@@ -194,24 +201,30 @@ impl Repairing {
     async fn look_at_packs(&mut self, read_data: bool) -> Result<BTreeSet<PackId>> {
         let (counts, damaged) = if self.is_dry { Default::default() } else { count_segments(&self.repository).await? };
         let mut suspects: BTreeSet<PackId> = self.marked.iter().copied().collect();
-        let mut packs: Vec<(PackId, u64)> = self.packs.iter().map(|(pack, length)| (*pack, *length)).collect();
-        packs.sort_unstable();
-        for (pack, length) in packs {
-            let rows = match packs::read_footer(&self.repository, pack, length).await {
-                Ok(rows) => rows,
-                Err(error) if is_damage(&error) => {
-                    suspects.insert(pack);
-                    self.endless.insert(pack);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if read_data && !suspects.contains(&pack) {
-                let examined = examine(&self.repository, &self.resources, pack, length, Vec::new(), false).await?;
-                if !examined.is_sound {
-                    suspects.insert(pack);
-                }
+        let (repository, resources, marked) = (self.repository.clone(), self.resources.clone(), self.marked.clone());
+        let looks = stream::iter(self.listed()).map(|(pack, length)| {
+            let (repository, resources) = (repository.clone(), resources.clone());
+            let is_examined = read_data && !marked.contains(&pack);
+            async move {
+                let rows = match packs::read_footer(&repository, pack, length).await {
+                    Err(error) if is_damage(&error) => return Ok((pack, None, false)),
+                    rows => rows?,
+                };
+                let is_sound =
+                    !is_examined || examine(&repository, &resources, pack, length, Vec::new(), false).await?.is_sound;
+                Ok::<_, Error>((pack, Some(rows), is_sound))
             }
+        });
+        let mut looks = looks.buffered(FOOTERS_MAX);
+        while let Some(look) = looks.next().await {
+            let (pack, rows, is_sound) = look?;
+            if !is_sound {
+                suspects.insert(pack);
+            }
+            let Some(rows) = rows else {
+                self.endless.insert(pack);
+                continue;
+            };
             let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
             let lasting: Vec<Row> = lasting.collect();
             let is_told = counts.get(&pack).is_some_and(|count| *count as usize >= lasting.len());
@@ -229,6 +242,13 @@ impl Repairing {
             }
         }
         Ok(suspects)
+    }
+
+    /// The packs that are there, in order.
+    fn listed(&self) -> Vec<(PackId, u64)> {
+        let mut packs: Vec<(PackId, u64)> = self.packs.iter().map(|(pack, length)| (*pack, *length)).collect();
+        packs.sort_unstable();
+        packs
     }
 
     /// Writes full segments; and if no rows may be left, one that is not.

@@ -169,8 +169,16 @@ async fn open(repository: &Repository, name: JournalName, listed: &[(u64, u64)],
 pub(crate) struct AllCommits {
     repository: Repository,
     journals: vec::IntoIter<JournalName>,
-    /// The journal being read, and the commits that are left of it: sequence and length.
-    current: Option<(JournalName, MailboxName, vec::IntoIter<(u64, u64)>)>,
+    current: Option<JournalCommits>,
+}
+
+/// A journal being read.
+#[derive(Debug)]
+struct JournalCommits {
+    name: JournalName,
+    mailbox: MailboxName,
+    /// The commits that are left: sequence and length.
+    left: vec::IntoIter<(u64, u64)>,
 }
 
 impl AllCommits {
@@ -182,8 +190,8 @@ impl AllCommits {
     /// The next commit, and whose it is.
     pub(crate) async fn next(&mut self) -> Result<Option<(MailboxName, Contents)>> {
         loop {
-            if let Some((name, mailbox, commits)) = &mut self.current
-                && let Some((sequence, length)) = commits.next()
+            if let Some(JournalCommits { name, mailbox, left }) = &mut self.current
+                && let Some((sequence, length)) = left.next()
             {
                 match Fetched::open(&self.repository, *name, sequence, length).await {
                     Ok(fetched) => return Ok(Some((mailbox.clone(), Contents::of(fetched)))),
@@ -193,7 +201,10 @@ impl AllCommits {
             }
             let Some(name) = self.journals.next() else { return Ok(None) };
             self.current = match name.mailbox(&self.repository).await {
-                Ok(mailbox) => Some((name, mailbox, listed(&self.repository, name).await?.into_iter())),
+                Ok(mailbox) => {
+                    let left = listed(&self.repository, name).await?.into_iter();
+                    Some(JournalCommits { name, mailbox, left })
+                }
                 Err(error) => damage(error).map(|_| None)?,
             };
         }
