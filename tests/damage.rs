@@ -343,6 +343,26 @@ fn marks_and_moves_that_are_damaged_heal_too() {
 }
 
 #[test]
+fn single_messages_and_parts_read_from_where_their_blobs_were_moved() {
+    for protection in protections() {
+        let world = World::healed(&protection);
+        block_on(async {
+            let engine = world.engine(&world.store).await.unwrap();
+            for ((mailbox, name), octets) in &world.expected {
+                let listing = engine.messages(mailbox, None).await.unwrap();
+                let found = listing.messages.iter().find(|message| message.identity == Identity::Named(name.clone()));
+                let ordinal = found.unwrap().ordinal;
+                let read: Vec<Bytes> = engine.read(mailbox, ordinal).await.unwrap().try_collect().await.unwrap();
+                assert_eq!(&read.concat(), octets);
+                let part: Vec<Bytes> =
+                    engine.read_part(mailbox, ordinal, 0).await.unwrap().try_collect().await.unwrap();
+                assert!(part.concat().len() >= 40_000 && octets.ends_with(&part.concat()));
+            }
+        });
+    }
+}
+
+#[test]
 fn of_a_long_journal_no_damaged_commit_takes_another_with_it() {
     for protection in protections() {
         let world = World::long(&protection);
