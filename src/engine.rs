@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::message::MailboxName;
 use crate::reading::{self, MailboxListing, MessageInfo, Run, Statistics};
 use crate::recipe::Part;
+use crate::repair::{Recover, Repair};
 use crate::repository::{Approval, Repository, RunId};
 use crate::resources::Resources;
 use crate::restore::Restore;
@@ -165,6 +166,18 @@ impl Engine {
     #[must_use]
     pub fn check(&self) -> Check {
         Check::new(self.repository.clone(), self.resources.clone())
+    }
+
+    /// Repairs what can be repaired. Nothing happens until the repair is finished.
+    #[must_use]
+    pub fn repair(&self) -> Repair {
+        Repair::new(self.repository.clone(), self.resources.clone())
+    }
+
+    /// Restores all that can still be had of a damaged repository into `sink`. Nothing happens until the recovery is finished.
+    #[must_use]
+    pub fn recover(&self, sink: impl Sink) -> Recover {
+        Recover::new(self.repository.clone(), self.resources.clone(), Arc::new(sink))
     }
 
     /// Compares `source` with the repository. Nothing happens until the comparison is finished.

@@ -48,10 +48,11 @@ struct Slot {
     frame: u32,
 }
 
-/// Pack ids, each kept once.
+/// Pack ids, each kept once, and what is known of them.
 #[derive(Default)]
 struct Packs {
     ids: Vec<PackId>,
+    trust: Vec<Trust>,
     numbers: HashMap<PackId, u32>,
 }
 
@@ -67,6 +68,26 @@ impl RamIndex {
         Self { shards, packs: Mutex::default(), rows_max }
     }
 
+    /// No row of this pack is a hit any more: it is damaged, or gone.
+    pub(crate) fn refuse(&self, pack: PackId) {
+        lock(&self.packs).set(pack, Trust::Refused);
+    }
+
+    /// Somebody looked and saw the pack.
+    pub(crate) fn saw(&self, pack: PackId) {
+        let mut packs = lock(&self.packs);
+        let number = packs.number(pack) as usize;
+        if packs.trust[number] == Trust::Told {
+            packs.trust[number] = Trust::Seen;
+        }
+    }
+
+    /// Whether the pack was seen to exist, and nothing bad has been heard of it since.
+    pub(crate) fn is_seen(&self, pack: PackId) -> bool {
+        let packs = lock(&self.packs);
+        packs.numbers.get(&pack).is_some_and(|number| packs.trust[*number as usize] == Trust::Seen)
+    }
+
     fn shard(&self, key: &[u8; KEY]) -> MutexGuard<'_, Shard> {
         lock(&self.shards[usize::from(key[0]) % SHARDS])
     }
@@ -76,7 +97,7 @@ impl Index for RamIndex {
     fn look_up(&self, digest: &Digest, content: u32) -> Option<Location> {
         let key = key(digest);
         let slot = self.shard(&key).get(&key, self.rows_max).filter(|slot| slot.content == content)?;
-        let pack = lock(&self.packs).ids[slot.pack as usize];
+        let pack = lock(&self.packs).hit(slot.pack)?;
         Some(Location {
             pack,
             offset: slot.offset.into(),
@@ -89,7 +110,7 @@ impl Index for RamIndex {
     fn insert(&self, rows: &[Row]) {
         for row in rows {
             let Ok(offset) = u32::try_from(row.at.offset) else { continue };
-            let pack = lock(&self.packs).number(row.at.pack);
+            let Some(pack) = lock(&self.packs).number_unless_refused(row.at.pack) else { continue };
             let slot = Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
             let key = key(&row.digest);
             self.shard(&key).insert(key, slot, self.rows_max);
@@ -124,16 +145,45 @@ impl Shard {
 }
 
 impl Packs {
+    /// The pack of this number, unless it is refused.
+    fn hit(&self, number: u32) -> Option<PackId> {
+        let number = number as usize;
+        (self.trust[number] != Trust::Refused).then(|| self.ids[number])
+    }
+
+    /// A refused pack's row must not take the place of another's.
+    fn number_unless_refused(&mut self, id: PackId) -> Option<u32> {
+        let number = self.number(id);
+        (self.trust[number as usize] != Trust::Refused).then_some(number)
+    }
+
+    fn set(&mut self, id: PackId, trust: Trust) {
+        let number = self.number(id) as usize;
+        self.trust[number] = trust;
+    }
+
     fn number(&mut self, id: PackId) -> u32 {
         match self.numbers.entry(id) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
                 let number = self.ids.len() as u32;
                 self.ids.push(id);
+                self.trust.push(Trust::Told);
                 *entry.insert(number)
             }
         }
     }
+}
+
+/// What is known of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It was said to exist.
+    Told,
+    /// It was seen to exist.
+    Seen,
+    /// It is damaged or gone: its rows are no hits.
+    Refused,
 }
 
 /// Keys are digests already: their last octets are as good a hash as any. (The first ones choose the shard, so they vary less inside of it.)
@@ -181,6 +231,21 @@ mod tests {
         assert_eq!(index.look_up(&row(7).digest, 7), Some(row(7).at));
         assert_eq!(index.look_up(&row(7).digest, 8), None);
         assert_eq!(index.look_up(&row(8).digest, 8), None);
+    }
+
+    #[test]
+    fn rows_of_a_refused_pack_are_no_hits_even_if_it_was_seen() {
+        let index = RamIndex::new(1 << 20);
+        let pack = row(7).at.pack;
+        index.insert(&[row(7), row(8)]);
+        index.saw(pack);
+        assert!(index.is_seen(pack) && !index.is_seen(row(8).at.pack));
+        index.refuse(pack);
+        index.insert(&[row(7)]);
+        index.saw(pack);
+        assert!(!index.is_seen(pack));
+        assert_eq!(index.look_up(&row(7).digest, 7), None);
+        assert_eq!(index.look_up(&row(8).digest, 8), Some(row(8).at));
     }
 
     #[test]

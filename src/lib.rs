@@ -58,6 +58,7 @@ pub mod organisation;
 mod pack;
 pub mod reading;
 pub mod recipe;
+pub mod repair;
 pub mod repository;
 pub mod resources;
 pub mod restore;

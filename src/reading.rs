@@ -177,6 +177,15 @@ impl Reading {
             });
             match advanced.await {
                 Ok((rebuilding, Ok(Progress::NeedsMore))) => self.rebuilding = Some(rebuilding),
+                Ok((mut rebuilding, Err(error))) if rebuilding.is_stuck() => {
+                    // A piece that does not read may be elsewhere, too.
+                    match rebuilding.take_stuck() {
+                        Some((at, place)) if self.fetcher.is_elsewhere(at, place).await => {
+                            self.rebuilding = Some(rebuilding);
+                        }
+                        _ => return Some(Err(error)),
+                    }
+                }
                 Ok((_, Ok(Progress::Done))) => {}
                 Ok((_, Err(error))) | Err(error) => return Some(Err(error)),
             }
@@ -247,11 +256,7 @@ pub(crate) async fn read_part(
         async move {
             match item {
                 Item::Octets(octets) => Ok(octets),
-                Item::Piece(at) => {
-                    let fetched = fetcher.fetch([at]).await;
-                    let opened = runtime::run(&**resources.executor(), move || fetched.blob(&at));
-                    opened.await?.map(Bytes::from)
-                }
+                Item::Piece(at) => fetcher.blob(at, &**resources.executor()).await.map(Bytes::from),
             }
         }
     });

@@ -79,6 +79,8 @@ pub(crate) enum ObjectKind {
     Segment,
     Run,
     Approval,
+    Bad,
+    Moves,
 }
 
 impl ObjectKind {
@@ -91,6 +93,8 @@ impl ObjectKind {
             Self::Segment => *b"MRINDX\x01\x00",
             Self::Run => *b"MRRUNS\x01\x00",
             Self::Approval => *b"MRAPPR\x01\x00",
+            Self::Bad => *b"MRBADP\x01\x00",
+            Self::Moves => *b"MRMOVE\x01\x00",
         }
     }
 }

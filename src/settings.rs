@@ -25,7 +25,7 @@ pub struct Settings {
     pub recipe_block_bytes: usize,
     /// With more messages than this in quarantine, a run that is going wrong ends: what has begun is committed, no new message is begun. No limit by default.
     pub quarantined_max: Option<u64>,
-    /// Trust no evidence: read every message again, and store what differs.
+    /// Trust no evidence: read every message again, and store what differs. If packs are marked as bad, content that only they held is stored again, too.
     pub reread: bool,
 }
 

@@ -162,6 +162,16 @@ impl BlobTable {
             self.rows.len() as u32 - 1
         })
     }
+
+    /// The packs that it names, and up to where each is pointed into.
+    pub(crate) fn packs(&self) -> HashMap<PackId, u64> {
+        let mut packs = HashMap::new();
+        for row in &self.rows {
+            let end: &mut u64 = packs.entry(row.at.pack).or_default();
+            *end = row.at.end().max(*end);
+        }
+        packs
+    }
 }
 
 /// Where a commit goes in its journal.

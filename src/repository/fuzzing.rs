@@ -5,7 +5,7 @@ use super::commit::{
     CommitReader, CommitRef, CompressedBlock, Draft, FRONT, FolderRecord, Place, Section, decode_blobs, decode_commits,
     decode_folders, decode_gone, encode, front_length,
 };
-use super::{CONFIG_CHECK, Config, Repository, RunRecord, segment};
+use super::{BadMark, CONFIG_CHECK, Config, Repository, RunRecord, moves, segment};
 use crate::digest::{Digest, Domain};
 use crate::error::Result;
 use crate::message::{
@@ -79,7 +79,7 @@ pub(crate) fn config(octets: &[u8]) {
     }
 }
 
-/// Reads octets as each of the other tables: folders, gone messages, blobs, commits, index segments, run records, key slots.
+/// Reads octets as each of the other tables: folders, gone messages, blobs, commits, index segments, run records, marks, moves, key slots.
 pub(crate) fn tables(octets: &[u8]) {
     let _ = decode_folders(&Bytes::copy_from_slice(octets));
     let _ = decode_gone(octets);
@@ -87,6 +87,10 @@ pub(crate) fn tables(octets: &[u8]) {
     let _ = decode_commits(octets);
     let _ = segment::decode(octets);
     secrets().iter().for_each(|secrets| super::slots::read_any(octets, secrets));
+    let _ = moves::decode(octets);
+    if let Ok(mark) = BadMark::decode(octets) {
+        assert_eq!(BadMark::decode(&mark.encode()).expect("our own mark reads"), mark);
+    }
     let repository = repository();
     let run = repository.seal_object(ObjectKind::Run, "runs/a/0", octets).expect("a sealed record");
     let _ = RunRecord::open(repository, "runs/a/0", &run);

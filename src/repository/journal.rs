@@ -48,10 +48,16 @@ impl JournalName {
 
     /// The mailbox whose journal this is.
     pub(crate) async fn mailbox(self, repository: &Repository) -> Result<MailboxName> {
-        let sequences = sequences(repository, self).await?;
-        let (sequence, length) =
-            sequences.last().copied().ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))?;
-        Ok(Fetched::open(repository, self, sequence, length).await?.reader.head.mailbox)
+        let mut failure = None;
+        // Any commit says it: a damaged one hides no mailbox.
+        for (sequence, length) in listed(repository, self).await?.into_iter().rev() {
+            match Fetched::open(repository, self, sequence, length).await {
+                Ok(fetched) => return Ok(fetched.reader.head.mailbox),
+                Err(error) if error.kind() == ErrorKind::Damaged => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits")))
     }
 }
 
@@ -142,15 +148,28 @@ impl Journal {
     }
 
     /// Takes in what a commit that was read says.
-    async fn apply(&mut self, repository: &Repository, fetched: &mut Fetched, chained: bool) -> Result<()> {
+    pub(super) async fn apply(&mut self, repository: &Repository, fetched: &mut Fetched, chained: bool) -> Result<()> {
         let head = &fetched.reader.head;
         if chained && head.previous != self.head().map(|commit| commit.digest) {
             return Err(Error::damaged(format!("commit {} does not follow the one before it", head.sequence)));
         }
         let numbers = self.adopt_sources(&head.sources.clone());
+        self.apply_folders(repository, fetched, &numbers).await?;
+        self.apply_updates(repository, fetched, &numbers).await?;
+        self.apply_gone(repository, fetched).await?;
+        self.append(fetched);
+        Ok(())
+    }
+
+    pub(super) async fn apply_folders(
+        &mut self,
+        repository: &Repository,
+        fetched: &mut Fetched,
+        numbers: &[u32],
+    ) -> Result<()> {
         for block in fetched.section(repository, Section::Folders).await? {
             for mut record in decode_folders(&block)? {
-                record.source = number(&numbers, record.source)?;
+                record.source = number(numbers, record.source)?;
                 if record.gone {
                     self.folders.remove(&record.folder.path.raw);
                 } else {
@@ -158,10 +177,19 @@ impl Journal {
                 }
             }
         }
+        Ok(())
+    }
+
+    pub(super) async fn apply_updates(
+        &mut self,
+        repository: &Repository,
+        fetched: &mut Fetched,
+        numbers: &[u32],
+    ) -> Result<()> {
         for block in fetched.section(repository, Section::Updates).await? {
             for row in RowReader::new(block, 0)? {
                 let mut row = row?;
-                row.source = number(&numbers, row.source)?;
+                row.source = number(numbers, row.source)?;
                 if self.gone.contains(&row.ordinal) {
                     continue;
                 }
@@ -171,20 +199,28 @@ impl Journal {
                 self.updates.insert(row.ordinal, row);
             }
         }
+        Ok(())
+    }
+
+    pub(super) async fn apply_gone(&mut self, repository: &Repository, fetched: &mut Fetched) -> Result<()> {
         for block in fetched.section(repository, Section::Gone).await? {
             for ordinal in decode_gone(&block)? {
                 self.updates.remove(&ordinal);
                 self.gone.insert(ordinal);
             }
         }
-        let reference = fetched.reader.reference();
-        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
-        self.commits.push(reference);
         Ok(())
     }
 
+    /// The commit is one of the journal's.
+    pub(super) fn append(&mut self, fetched: &Fetched) {
+        let reference = fetched.reader.reference();
+        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
+        self.commits.push(reference);
+    }
+
     /// Gives this commit's sources numbers in the journal.
-    fn adopt_sources(&mut self, sources: &[SourceRecord]) -> Vec<u32> {
+    pub(super) fn adopt_sources(&mut self, sources: &[SourceRecord]) -> Vec<u32> {
         sources
             .iter()
             .map(|source| {
@@ -300,6 +336,11 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
+    /// A commit by itself: its sources have no numbers in a journal.
+    pub(super) fn of(fetched: Fetched) -> Self {
+        Self { fetched, numbers: Vec::new() }
+    }
+
     /// The rows as the commit stored them; their sources are the commit's own: [`source`](Self::source) tells the journal's.
     pub(crate) async fn rows(&mut self, repository: &Repository) -> Result<Vec<RowReader>> {
         let blocks = self.fetched.section(repository, Section::Messages).await?;
@@ -392,6 +433,17 @@ impl Fetched {
 
 /// The sequences and lengths of a journal's commits, in order. A gap is damage.
 async fn sequences(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
+    let listed = listed(repository, name).await?;
+    for (expected, (sequence, _)) in listed.iter().enumerate() {
+        if *sequence != expected as u64 {
+            return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
+        }
+    }
+    Ok(listed)
+}
+
+/// The sequences and lengths of a journal's commits, in order, as they are.
+pub(super) async fn listed(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
     let prefix = name.prefix();
     let mut listed = Vec::new();
     let mut listing = repository.store().list(&prefix);
@@ -401,11 +453,6 @@ async fn sequences(repository: &Repository, name: JournalName) -> Result<Vec<(u6
         }
     }
     listed.sort_unstable();
-    for (expected, (sequence, _)) in listed.iter().enumerate() {
-        if *sequence != expected as u64 {
-            return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
-        }
-    }
     Ok(listed)
 }
 

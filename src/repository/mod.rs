@@ -3,6 +3,7 @@
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
 mod approval;
+mod bad;
 mod checkpoint;
 mod columns;
 mod commit;
@@ -11,13 +12,17 @@ pub(crate) mod fuzzing;
 mod journal;
 mod keys;
 mod kinds;
+mod moves;
 mod run;
+mod salvage;
 mod segment;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod twin;
 
 pub use approval::Approval;
+pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, marked, unmark_bad};
 pub use keys::{KeySlot, Keys};
 pub use run::RunId;
 pub use slots::{SlotId, SlotKind};
@@ -28,10 +33,14 @@ pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, SourceRecord, decode_blobs, encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Journal, JournalHead, JournalName};
+pub(crate) use moves::{MOVES, Move, Moves, check_moves, read_moves, write_moves};
 pub(crate) use run::{RunRecord, RunWriter};
+pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{
-    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, read_segments, write_segment,
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, check_segment, count_segments, read_segments,
+    write_segment,
 };
+pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,7 +51,7 @@ use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
 use crate::store::{Created, Retries, RetryingStore, Store};
 use crate::wire::{Decoder, hex};
 use futures::TryStreamExt;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,7 +160,7 @@ impl Repository {
     }
 
     async fn open_in(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        let config = Config::read(&*store).await?;
+        let config = twin::read_config(&*store).await?;
         let (secrets, slot) = match (config.domain, &protection) {
             (Some(domain), Protection::None) => (Secrets { domain, master: None }, None),
             (Some(_), _) => {
@@ -263,12 +272,12 @@ impl Repository {
         !self.0.is_index_loaded.swap(true, Ordering::Relaxed)
     }
 
-    /// The packs there are.
-    pub(crate) async fn packs(&self) -> Result<HashSet<PackId>> {
-        let mut packs = HashSet::new();
+    /// The packs there are, and how many octets each has.
+    pub(crate) async fn packs(&self) -> Result<HashMap<PackId, u64>> {
+        let mut packs = HashMap::new();
         let mut listing = self.store().list("packs/");
         while let Some(object) = listing.try_next().await? {
-            packs.extend(PackId::from_key(&object.key));
+            packs.extend(PackId::from_key(&object.key).map(|pack| (pack, object.length)));
         }
         Ok(packs)
     }
@@ -344,20 +353,6 @@ struct Config {
 }
 
 impl Config {
-    async fn read(store: &dyn Store) -> Result<Self> {
-        let none = || Error::new(ErrorKind::NotFound, "there is no repository here");
-        let length = match store.length(CONFIG).await? {
-            Some(length) if length > CONFIG_MAX => return Err(Error::damaged("the config is too long")),
-            Some(length) => length,
-            None => return Err(none()),
-        };
-        let octets = store.read(CONFIG, Some(0..length)).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => none().because(error),
-            _ => error,
-        })?;
-        Self::decode(&octets)
-    }
-
     fn encode(&self) -> Vec<u8> {
         let mut out = CONFIG_MAGIC.to_vec();
         out.extend_from_slice(&self.id);
@@ -408,7 +403,7 @@ async fn create(store: &dyn Store, protection: &Protection, seams: &Seams) -> Re
     let domain = Domain::new(*domain);
     if let Protection::None = protection {
         let _: Created = store.create(CONFIG, Config { id, domain: Some(domain) }.encode().into()).await?;
-        return Ok(());
+        return twin::copy_config(store).await;
     }
     seams.randomness.fill(&mut *master)?;
     let secrets = Secrets { domain, master: Some(*master) };
@@ -419,11 +414,11 @@ async fn create(store: &dyn Store, protection: &Protection, seams: &Seams) -> Re
     slots::write(store, &*seams.executor, &id, &secrets, protection, new).await?;
     let made = store.create(CONFIG, Config { id, domain: None }.encode().into()).await?;
     // Who loses this race opens the winner's repository. The slot left behind is bound to another id and opens nothing.
-    if made == Created::Exists && Config::read(store).await.is_ok_and(|config| config.id != id) {
+    if made == Created::Exists && twin::read_config(store).await.is_ok_and(|config| config.id != id) {
         // It costs a few octets if it stays.
         let _ = store.delete(&slot.object()).await;
     }
-    Ok(())
+    twin::copy_config(store).await
 }
 
 /// 32 random octets. Who draws them, how often it did, and the time are mixed in: a source of randomness that repeats itself must not

@@ -1,5 +1,6 @@
 //! Restoring: from a repository into a sink. Every message is verified against its digest before it is delivered under its name.
 
+mod detour;
 mod fetch;
 mod plan;
 mod rebuild;
@@ -11,7 +12,8 @@ pub(crate) use rebuild::{Progress, Rebuilding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::{Envelope, Identity, MailboxName};
-use crate::repository::{Journal, JournalName, Repository};
+use crate::pack::PackId;
+use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::sink::{MailboxSink, Note, Sink};
@@ -33,6 +35,7 @@ pub struct Restore {
     mailboxes: Option<Vec<MailboxName>>,
     at: Option<u64>,
     scope: Scope,
+    fetcher: Fetcher,
 }
 
 /// What a restore did.
@@ -85,7 +88,8 @@ pub struct Failure {
 
 impl Restore {
     pub(crate) fn new(repository: Repository, resources: Resources, sink: Arc<dyn Sink>) -> Self {
-        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living }
+        let fetcher = Fetcher::new(repository.clone());
+        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living, fetcher }
     }
 
     /// Restores these mailboxes only.
@@ -116,7 +120,12 @@ impl Restore {
         self
     }
 
-    /// Restores.
+    /// What is known already of where blobs of a damaged pack are.
+    pub(crate) fn learn(&self, pack: PackId, moves: &Moves) {
+        self.fetcher.learn(pack, moves);
+    }
+
+    /// Restores. What is damaged fails by itself and is named; all else is restored, also of a mailbox whose journal is damaged.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; no message is left half delivered under its name.
@@ -168,7 +177,7 @@ impl Restore {
     }
 
     async fn try_mailbox(&self, name: &MailboxName, report: &mut RestoreReport) -> Result<()> {
-        let journal = Journal::load(&self.repository, name, self.at).await?;
+        let journal = self.journal(name, report).await?;
         if journal.commits.is_empty() {
             report.mailboxes = 0;
             return Ok(());
@@ -178,19 +187,26 @@ impl Restore {
         let octets = self.window_octets();
         let is_ordered = self.sink.is_ordered();
         let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope).await?;
-        let fetcher = Fetcher::new(self.repository.clone());
         let windows = stream::unfold(Some(planner), |planner| async {
             let mut planner = planner?;
             match planner.window().await {
-                Ok(window) if window.is_empty() => None,
-                Ok(window) => Some((Ok(window), Some(planner))),
+                Ok(window) => {
+                    let lost = planner.take_lost();
+                    let is_end = window.is_empty() && lost.is_empty();
+                    (!is_end).then_some((Ok((window, lost)), Some(planner)))
+                }
                 Err(error) => Some((Err(error), None)),
             }
         });
         let at_once = if is_ordered { 1 } else { self.resources.executor().parallelism() + 1 };
         let deliveries = windows.map(|window| {
-            let (sink, kinds, fetcher) = (Arc::clone(&sink), Arc::clone(&kinds), fetcher.clone());
-            async move { Ok(self.window(name, window?, sink, kinds, fetcher).await) }
+            let (sink, kinds) = (Arc::clone(&sink), Arc::clone(&kinds));
+            async move {
+                let (window, lost) = window?;
+                let mut report = self.window(name, window, sink, kinds).await;
+                lost.iter().for_each(|lost| report.fail_commit(name, lost));
+                Ok(report)
+            }
         });
         {
             let mut deliveries = std::pin::pin!(deliveries.buffer_unordered(at_once));
@@ -208,6 +224,25 @@ impl Restore {
     /// Octets of messages in one window; with pieces sealed, opened and encoded again it takes four times as much memory.
     fn window_octets(&self) -> u64 {
         (self.resources.budget().octets() / 32).clamp(1 << 20, 8 << 20)
+    }
+
+    /// The mailbox's journal; if it is damaged, what can be read of it.
+    async fn journal(&self, name: &MailboxName, report: &mut RestoreReport) -> Result<Journal> {
+        match Journal::load(&self.repository, name, self.at).await {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let (journal, lost) = Journal::salvage(&self.repository, name, self.at).await?;
+                if journal.commits.is_empty() {
+                    return Err(error);
+                }
+                if lost.is_empty() {
+                    // All commits read, but they are not each other's.
+                    report.fail(name, None, &error);
+                }
+                lost.iter().for_each(|lost| report.fail_commit(name, lost));
+                Ok(journal)
+            }
+            loaded => loaded,
+        }
     }
 
     async fn open(&self, journal: &Journal, report: &mut RestoreReport) -> Result<Arc<dyn MailboxSink>> {
@@ -241,7 +276,6 @@ impl Restore {
         window: Vec<Planned>,
         sink: Arc<dyn MailboxSink>,
         kinds: Arc<Vec<Kind>>,
-        fetcher: Fetcher,
     ) -> RestoreReport {
         let octets = self.window_octets();
         let _permit = self.resources.budget().acquire(octets.max(crate::pack::PIECE_DEFAULT) * 4).await;
@@ -260,49 +294,75 @@ impl Restore {
         let work = Delivering { name: name.clone(), domain: self.repository.domain().clone(), sink, kinds };
         let work = Arc::new(work);
         let executor = &**self.resources.executor();
-        let fetched = fetcher.fetch(short.iter().flat_map(|planned| planned.pieces.iter().copied())).await;
+        let fetched = self.fetcher.fetch(short.iter().flat_map(|planned| planned.pieces.iter().copied())).await;
         report.bytes_read += fetched.octets;
         let job = Arc::clone(&work);
         match runtime::run(executor, move || job.deliver_all(short, &fetched)).await {
-            Ok(part) => report.add(part),
+            Ok((part, stuck)) => {
+                report.add(part);
+                for (rebuilding, error) in stuck {
+                    self.deliver_on(name, rebuilding, Some(error), octets, &mut report).await;
+                }
+            }
             Err(error) => report.fail(name, None, &error),
         }
         for planned in long {
-            let row = (planned.row.envelope.clone(), planned.row.length);
-            if let Err(error) = self.deliver_long(&work, planned, &fetcher, octets, &mut report).await {
-                report.fail(name, Some(&row.0), &error);
-            } else {
-                report.restored += 1;
-                report.bytes += row.1;
+            let (job, envelope) = (Arc::clone(&work), planned.row.envelope.clone());
+            let begun = runtime::run(executor, move || {
+                let mut notes = Vec::new();
+                let rebuilding = job.begin(planned, &mut notes);
+                rebuilding.map(|rebuilding| (rebuilding, notes))
+            });
+            match begun.await.and_then(|begun| begun) {
+                Ok((rebuilding, notes)) => {
+                    report.note(notes);
+                    self.deliver_on(name, rebuilding, None, octets, &mut report).await;
+                }
+                Err(error) => report.fail(name, Some(&envelope), &error),
             }
         }
         report
     }
 
-    /// A message too long for one window: a few pieces at a time.
-    async fn deliver_long(
+    /// Delivers a message a few pieces at a time: because it is too long for one window, or because a piece did not read.
+    async fn deliver_on(
         &self,
-        work: &Arc<Delivering>,
-        planned: Planned,
-        fetcher: &Fetcher,
+        name: &MailboxName,
+        rebuilding: Rebuilding,
+        error: Option<Error>,
+        octets: u64,
+        report: &mut RestoreReport,
+    ) {
+        let (envelope, length) = (rebuilding.row.envelope.clone(), rebuilding.row.length);
+        match self.try_deliver_on(rebuilding, error, octets, report).await {
+            Ok(()) => {
+                report.restored += 1;
+                report.bytes += length;
+            }
+            Err(error) => report.fail(name, Some(&envelope), &error),
+        }
+    }
+
+    async fn try_deliver_on(
+        &self,
+        mut rebuilding: Rebuilding,
+        mut failed: Option<Error>,
         octets: u64,
         report: &mut RestoreReport,
     ) -> Result<()> {
-        let executor = &**self.resources.executor();
-        let job = Arc::clone(work);
-        let (mut rebuilding, notes) = runtime::run(executor, move || {
-            let mut notes = Vec::new();
-            let rebuilding = job.begin(planned, &mut notes);
-            rebuilding.map(|rebuilding| (rebuilding, notes))
-        })
-        .await??;
-        report.note(notes);
         loop {
+            if let Some(error) = failed.take() {
+                // A piece that does not read may be elsewhere, too.
+                match rebuilding.take_stuck() {
+                    Some((at, place)) if self.fetcher.is_elsewhere(at, place).await => {}
+                    _ => return Err(error),
+                }
+            }
             let pieces = rebuilding.next_pieces(octets);
             let count = pieces.len();
-            let fetched = fetcher.fetch(pieces).await;
+            let fetched = self.fetcher.fetch(pieces).await;
             report.bytes_read += fetched.octets;
-            let (back, progress, notes) = runtime::run(executor, move || {
+            let (back, progress, notes) = runtime::run(&**self.resources.executor(), move || {
                 let mut notes = Vec::new();
                 let progress = rebuilding.advance(&fetched, count, &mut notes);
                 (rebuilding, progress, notes)
@@ -310,8 +370,13 @@ impl Restore {
             .await?;
             rebuilding = back;
             report.note(notes);
-            if progress? == Progress::Done {
-                return Ok(());
+            match progress {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::NeedsMore) if count == 0 => {
+                    return Err(Error::damaged("a recipe needs more pieces than it has"));
+                }
+                Ok(Progress::NeedsMore) => {}
+                Err(error) => failed = Some(error),
             }
         }
     }
@@ -334,28 +399,29 @@ impl Delivering {
         })
     }
 
-    fn deliver_all(&self, window: Vec<Planned>, fetched: &Fetched) -> RestoreReport {
-        let mut report = RestoreReport::default();
+    /// Delivers all that it can, and gives those messages that are stuck at a piece, with the reason.
+    fn deliver_all(&self, window: Vec<Planned>, fetched: &Fetched) -> (RestoreReport, Vec<(Rebuilding, Error)>) {
+        let (mut report, mut stuck) = (RestoreReport::default(), Vec::new());
         for planned in window {
             let mut notes = Vec::new();
             let (envelope, length, count) = (planned.row.envelope.clone(), planned.row.length, planned.pieces.len());
-            let delivered = self
-                .begin(planned, &mut notes)
-                .and_then(|mut rebuilding| rebuilding.advance(fetched, count, &mut notes));
-            match delivered {
-                Ok(Progress::Done) => {
+            let begun = self.begin(planned, &mut notes);
+            let advanced = begun.map(|mut rebuilding| (rebuilding.advance(fetched, count, &mut notes), rebuilding));
+            match advanced {
+                Ok((Ok(Progress::Done), _)) => {
                     report.restored += 1;
                     report.bytes += length;
                 }
-                Ok(Progress::NeedsMore) => {
+                Ok((Ok(Progress::NeedsMore), _)) => {
                     let error = Error::damaged("a recipe needs more pieces than it has");
                     report.fail(&self.name, Some(&envelope), &error);
                 }
-                Err(error) => report.fail(&self.name, Some(&envelope), &error),
+                Ok((Err(error), rebuilding)) if rebuilding.is_stuck() => stuck.push((rebuilding, error)),
+                Ok((Err(error), _)) | Err(error) => report.fail(&self.name, Some(&envelope), &error),
             }
             report.note(notes);
         }
-        report
+        (report, stuck)
     }
 }
 
@@ -373,6 +439,18 @@ impl Failure {
             reason: describe(error),
             is_damage: error.kind() == ErrorKind::Damaged,
         }
+    }
+}
+
+impl Failure {
+    /// What became of a commit that cannot be read: its messages have no names any more, only ordinals.
+    pub(crate) fn of_commit(mailbox: &MailboxName, lost: &LostCommit) -> Self {
+        let mut failure = Self::of(mailbox, None, &lost.error);
+        failure.message = match lost.messages() {
+            0 => format!("commit {}", lost.sequence),
+            _ => format!("messages {} to {}", lost.ordinals.start, lost.ordinals.end - 1),
+        };
+        failure
     }
 }
 
@@ -401,6 +479,11 @@ impl RestoreReport {
         self.failed += 1;
         let failure = Failure::of(mailbox, message, error);
         append(&mut self.failures, vec![failure]);
+    }
+
+    fn fail_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
+        self.failed += lost.messages().max(1);
+        append(&mut self.failures, vec![Failure::of_commit(mailbox, lost)]);
     }
 
     fn note(&mut self, notes: Vec<Note>) {

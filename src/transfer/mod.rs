@@ -14,15 +14,15 @@ mod lane;
 mod schedule;
 mod settle;
 mod state;
+mod trust;
 
 use crate::budget::Permit;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::{Index, RamIndex};
 use crate::ledger::{Grade, Ledger};
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository, RunId, read_segments};
+use crate::repository::{CompressedBlock, JournalHead, Repository, RunId};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
@@ -41,6 +41,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// What became of one message, or of a container's unchanged messages.
@@ -244,8 +245,8 @@ impl Transfer {
     ) -> Self {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
-        let dedup = Dedup::new(Arc::clone(resources.index()) as _);
-        let context = LaneContext { domain: repository.domain().clone(), dedup, pack_target };
+        let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
+        let context = LaneContext { domain, dedup, pack_target, heals: AtomicBool::new(false) };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
         let shared = Shared { repository, resources, settings, context: Arc::new(context), pack_permit };
@@ -390,20 +391,12 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
-        load_index(&self.repository, self.resources.index()).await?;
+        let has_bad_packs = trust::load_index(&self.repository, self.resources.index()).await?;
+        self.context.heals.store(has_bad_packs && self.settings.reread, Ordering::Relaxed);
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))
     }
-}
-
-/// Fills the index from the repository's segments, with the rows of packs that are seen to exist.
-async fn load_index(repository: &Repository, index: &RamIndex) -> Result<()> {
-    if repository.claim_index_load() {
-        let packs = repository.packs().await?;
-        read_segments(repository, &packs, |rows| index.insert(rows)).await?;
-    }
-    Ok(())
 }

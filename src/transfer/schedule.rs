@@ -3,7 +3,7 @@
 use super::gather::{Builder, End, RecipeBlock};
 use super::lane::Lane;
 use super::state::{BatchPermits, Lanes, Work};
-use super::{BATCH, Event, Phase, Shared, Transfer, commit};
+use super::{BATCH, Event, Phase, Shared, Transfer, commit, trust};
 use crate::budget::Permit;
 use crate::error::Error;
 use crate::pack::{FinishedPack, Packer, Row};
@@ -248,6 +248,7 @@ impl Transfer {
                 let Shared { repository, resources, settings, .. } = self.shared.clone();
                 let level = settings.compression_level;
                 let commit = async move {
+                    trust::see_packs(&repository, resources.index(), &draft).await?;
                     let executor = Arc::clone(resources.executor());
                     let committed = commit::commit(repository, executor, tail, draft, level).await?;
                     Ok(Event::Committed { mailbox, committed })

@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Checks that a repository is what was written.
     Check(Check),
+    /// Makes anew what is derived, and finds elsewhere what damaged packs held.
+    Repair(Repair),
+    /// Restores all that can still be had of a damaged repository.
+    Recover(Recover),
     /// Lists mailboxes, or the messages of one.
     Ls(Ls),
     /// Tells what a repository holds and takes, and how its runs went.
@@ -100,7 +104,7 @@ pub(crate) struct Push {
     /// Create the repository without encryption, or push to one that has none whatever the environment says.
     #[arg(long)]
     pub(crate) no_encryption: bool,
-    /// Trust no evidence (names, sizes, times): read every message again.
+    /// Trust no evidence (names, sizes, times): read every message again, and store again what damaged packs held.
     #[arg(long)]
     pub(crate) reread: bool,
     /// End the run when more messages than this could not be read: what has begun is committed.
@@ -142,6 +146,29 @@ pub(crate) struct Check {
     /// Read every pack, verify every blob, and rebuild every message.
     #[arg(long)]
     pub(crate) read_data: bool,
+    /// With --read-data: do not mark damaged packs. (Marked, nothing new points at them, and their content is stored again when it is met.)
+    #[arg(long, requires = "read_data")]
+    pub(crate) no_marks: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Read every pack to find what is damaged, not only those that a check has marked.
+    #[arg(long)]
+    pub(crate) read_data: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Recover {
+    /// The repository: a directory, or a file:// URL. Nothing is written to it.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Where the mail goes: maildir:DIR, mbox:DIR or eml:DIR. Nothing that is there is overwritten.
+    #[arg(value_parser = a_place())]
+    pub(crate) sink: Place,
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,8 @@ mod place;
 mod progress;
 mod push;
 mod quarantine;
+mod recover;
+mod repair;
 mod repository;
 mod restore;
 mod stats;
@@ -71,6 +73,8 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Restore(arguments) => restore::run(common, arguments).await,
             Command::Compare(arguments) => compare::run(common, arguments).await,
             Command::Check(arguments) => check::run(common, arguments).await,
+            Command::Repair(arguments) => repair::run(common, arguments).await,
+            Command::Recover(arguments) => recover::run(common, arguments).await,
             Command::Ls(arguments) => ls::run(common, arguments).await,
             Command::Stats(arguments) => stats::run(common, arguments).await,
             Command::Quarantine(arguments) => quarantine::run(common, arguments).await,

@@ -77,7 +77,7 @@ fn look(path: &Path) -> Result<Found, Failure> {
     let mut found = Found::Room;
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        if name == "config" {
+        if name == "config" || name == "config.copy" {
             return Ok(Found::Repository);
         }
         if !HARMLESS.iter().any(|harmless| name == *harmless) {

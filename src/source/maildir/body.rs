@@ -5,7 +5,7 @@ use super::super::listing::{Listing, as_path};
 use super::super::{OpenBody, ReadBody, Reason, Unreadable};
 use super::names::{self, Keywords};
 use crate::error::Result;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -12,7 +12,7 @@ use crate::message::{Companion, Envelope, Evidence, Folder, FolderPath, Identity
 use crate::wire::Encode;
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

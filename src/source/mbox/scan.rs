@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Evidence, Folder, FolderPath, Identity, MailboxName};
 use crate::runtime::Clock;
 use bytes::Bytes;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,17 +1,23 @@
 //! Checking a repository: that everything its journals name exists, and on request that every octet is what was written.
 
+mod packs;
+
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
-use crate::repository::{CommitRef, Journal, JournalHead, JournalName, Repository, RunRecord, check_segment};
+use crate::repository::{
+    AllCommits, BAD, BadMark, CONFIG_COPY, CommitRef, Journal, JournalHead, JournalName, LostCommit, MOVES, Repository,
+    RunRecord, bad_packs, check_config, check_moves, check_segment, mark_bad, marked,
+};
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
 use crate::runtime;
 use crate::sink::DryRun;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use packs::Packs;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -24,7 +30,11 @@ pub struct Check {
     repository: Repository,
     resources: Resources,
     read_data: bool,
+    mark_bad: bool,
 }
+
+/// The digests of a journal's commits, by sequence.
+type Digests = BTreeMap<u64, Digest>;
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +55,13 @@ pub struct CheckReport {
     pub orphans: u64,
     /// Blobs that commits point at.
     pub blobs: u64,
-    /// Index segments and run records that were read.
+    /// Damaged or missing packs of which everything that is needed is elsewhere, too: no damage any more.
+    pub healed: u64,
+    /// Packs that this check marked as bad.
+    pub marked: u64,
+    /// What is worth knowing and no damage, as text.
+    pub notes: Vec<String>,
+    /// Index segments, run records, marks and moves that were read.
     pub derived: u64,
     /// Messages that were rebuilt and verified; 0 unless data was read.
     pub rebuilt: u64,
@@ -75,16 +91,9 @@ pub struct Damage {
     pub what: String,
 }
 
-/// The packs in a store, and what is asked of them.
-#[derive(Default)]
-struct Packs {
-    lengths: HashMap<PackId, u64>,
-    wanted: HashSet<PackId>,
-}
-
 impl Check {
     pub(crate) fn new(repository: Repository, resources: Resources) -> Self {
-        Self { repository, resources, read_data: false }
+        Self { repository, resources, read_data: false, mark_bad: false }
     }
 
     /// Reads every pack, verifies every blob in it, and rebuilds every message.
@@ -94,16 +103,31 @@ impl Check {
         self
     }
 
+    /// Marks packs that are damaged or missing, so that nothing new points at them: the next push of the same mail stores their content again.
+    /// A mark that cannot be written is a note in the report.
+    #[must_use]
+    pub fn mark_bad(mut self, mark_bad: bool) -> Self {
+        self.mark_bad = mark_bad;
+        self
+    }
+
     /// Checks.
     ///
     /// # Cancel safety
-    /// Nothing is written.
+    /// Nothing is written, but for [marks](Self::mark_bad); each is there or not.
     ///
     /// # Errors
-    /// What the store reports of listings. Damage is in the report.
+    /// What the store reports. Damage is in the report.
     pub async fn finish(self) -> Result<CheckReport> {
         let mut report = CheckReport { schema: 1, ..CheckReport::default() };
-        let mut packs = Packs::default();
+        for (key, error) in check_config(&self.repository).await? {
+            if key == CONFIG_COPY && error.kind() == ErrorKind::NotFound {
+                report.notes.push("the config has no copy: repair makes one".to_owned());
+            } else {
+                report.damage(key.to_owned(), &error);
+            }
+        }
+        let mut packs = Packs::new(bad_packs(&self.repository).await?);
         let mut listing = self.repository.store().list("packs/");
         while let Some(object) = listing.try_next().await? {
             match PackId::from_key(&object.key) {
@@ -114,44 +138,66 @@ impl Check {
         report.packs = packs.lengths.len() as u64;
         let mut heads = BTreeMap::new();
         for name in self.repository.journals().await? {
-            self.journal(name, &mut packs, &mut heads, &mut report).await;
+            self.journal(name, &mut packs, &mut heads, &mut report).await?;
         }
         report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
         self.runs(&heads, &mut report).await?;
         self.segments(&mut report).await?;
+        self.remedies(&mut report).await?;
         if self.read_data {
-            self.data(&packs, &mut report).await?;
+            self.data(&mut packs, &mut report).await?;
         }
+        self.judge(&packs, &mut report).await;
         report.damaged.sort_unstable();
         report.damaged.dedup();
         report.touched.sort_by(|a, b| (&a.mailbox, &a.folder, &a.message).cmp(&(&b.mailbox, &b.folder, &b.message)));
         Ok(report)
     }
 
+    /// Checks a journal. Damage is in the report.
     async fn journal(
         &self,
         name: JournalName,
         packs: &mut Packs,
-        heads: &mut BTreeMap<MailboxName, Vec<Digest>>,
+        heads: &mut BTreeMap<MailboxName, Digests>,
         report: &mut CheckReport,
-    ) {
+    ) -> Result<()> {
         report.mailboxes += 1;
-        let loaded = async {
-            let mailbox = name.mailbox(&self.repository).await?;
-            Journal::load_all(&self.repository, &mailbox).await
+        let mailbox = match name.mailbox(&self.repository).await {
+            Ok(mailbox) => mailbox,
+            Err(error) => {
+                report.damage(name.commit(0), &error);
+                return Ok(());
+            }
         };
-        let journal = match loaded.await {
-            Ok(journal) => journal,
-            Err(error) => return report.damage(name.commit(0), &error),
+        let (journal, lost) = match Journal::load_all(&self.repository, &mailbox).await {
+            Ok(journal) => (journal, Vec::new()),
+            Err(error) => {
+                let before = report.damages;
+                let (journal, lost) = Journal::salvage(&self.repository, &mailbox, None).await?;
+                for lost in &lost {
+                    report.damage(name.commit(lost.sequence), &lost.error);
+                    report.touch_commit(&mailbox, lost);
+                }
+                // A damaged commit that a checkpoint stands on is named below, where its messages are looked at.
+                if report.damages == before {
+                    report.damage(name.commit(0), &error);
+                }
+                (journal, lost)
+            }
         };
-        heads.insert(journal.mailbox.clone(), journal.commits.iter().map(|commit| commit.digest).collect());
+        heads.insert(mailbox, journal.commits.iter().map(|commit| (commit.sequence, commit.digest)).collect());
         for commit in &journal.commits {
             report.commits += 1;
             if let Err(error) = self.commit(&journal, commit, packs, report).await {
-                report.damage(journal.name.commit(commit.sequence), &error);
-                report.touch_commit(&journal, commit, &error);
+                let is_known = lost.iter().any(|lost| lost.sequence == commit.sequence);
+                if !is_known {
+                    report.damage(journal.name.commit(commit.sequence), &error);
+                }
+                report.touch_commit(&journal.mailbox, &LostCommit::of(commit, error));
             }
         }
+        Ok(())
     }
 
     /// Checks that what a commit names exists.
@@ -168,16 +214,14 @@ impl Check {
         let mut lost = BTreeMap::new();
         for (number, row) in blobs.iter().enumerate() {
             packs.wanted.insert(row.at.pack);
-            let end = row.at.offset.saturating_add(u64::from(row.at.stored));
-            let reason = match packs.lengths.get(&row.at.pack) {
-                None => "the pack is missing",
-                Some(length) if *length < end => "the pack is too short",
-                Some(_) => continue,
-            };
-            lost.insert(number as u32, (row.at.pack, reason));
-        }
-        for (pack, reason) in lost.values().copied().collect::<BTreeSet<_>>() {
-            report.damage(pack.key(), &Error::damaged(reason));
+            let Some(reason) = packs.lack(&row.at) else { continue };
+            if !packs.failing.contains_key(&row.at.pack) {
+                packs.fail(row.at.pack, None, Error::damaged(reason));
+            }
+            packs.need(&self.repository, &row.at).await?;
+            if !packs.is_moved(&self.repository, &row.at).await? {
+                lost.insert(number as u32, (row.at.pack, reason));
+            }
         }
         for row in contents.rows(&self.repository).await?.into_iter().flatten() {
             let row = row?;
@@ -195,7 +239,7 @@ impl Check {
     }
 
     /// Checks that run records open, and that no journal is shorter or other than a run left it.
-    async fn runs(&self, heads: &BTreeMap<MailboxName, Vec<Digest>>, report: &mut CheckReport) -> Result<()> {
+    async fn runs(&self, heads: &BTreeMap<MailboxName, Digests>, report: &mut CheckReport) -> Result<()> {
         let mut listing = self.repository.store().list("runs/");
         while let Some(object) = listing.try_next().await? {
             let octets = self.repository.store().read(&object.key, None).await;
@@ -211,8 +255,8 @@ impl Check {
     }
 
     /// Checks that the commit with which a run left a journal is still where it was.
-    fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Vec<Digest>>, report: &mut CheckReport) {
-        let found = heads.get(&head.mailbox).and_then(|digests| digests.get(head.sequence as usize));
+    fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Digests>, report: &mut CheckReport) {
+        let found = heads.get(&head.mailbox).and_then(|digests| digests.get(&head.sequence));
         if found != Some(&head.digest) {
             let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
             let journal = JournalName::new(&self.repository, &head.mailbox);
@@ -231,15 +275,52 @@ impl Check {
         Ok(())
     }
 
+    /// Checks that marks and moves open.
+    async fn remedies(&self, report: &mut CheckReport) -> Result<()> {
+        let store = self.repository.store();
+        let mut listing = store.list(BAD);
+        while let Some(object) = listing.try_next().await? {
+            let octets = store.read(&object.key, None).await;
+            let opened = octets.and_then(|octets| match marked(&object.key) {
+                Some(_) => BadMark::open(&self.repository, &object.key, &octets),
+                None => Err(Error::damaged("this is no mark's name")),
+            });
+            match opened {
+                Ok(_) => report.derived += 1,
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        let mut listing = store.list(MOVES);
+        while let Some(object) = listing.try_next().await? {
+            match check_moves(&self.repository, &object).await {
+                Ok(_) => report.derived += 1,
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every pack, and rebuilds every message.
-    async fn data(&self, packs: &Packs, report: &mut CheckReport) -> Result<()> {
+    async fn data(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<()> {
         let mut ids: Vec<(PackId, u64)> = packs.lengths.iter().map(|(pack, length)| (*pack, *length)).collect();
         ids.sort_unstable();
-        let reads = stream::iter(ids).map(|(pack, length)| self.pack(pack, length));
-        let mut reads = reads.buffer_unordered(self.resources.executor().parallelism());
-        while let Some((pack, length, damages)) = reads.next().await {
-            report.bytes_read += length;
-            damages.iter().for_each(|error| report.damage(pack.key(), error));
+        {
+            let reads = stream::iter(ids).map(|(pack, length)| self.pack(pack, length));
+            let mut reads = reads.buffer_unordered(self.resources.executor().parallelism());
+            while let Some((pack, length, damages)) = reads.next().await {
+                report.bytes_read += length;
+                damages.into_iter().for_each(|(offset, error)| packs.fail(pack, offset, error));
+            }
+        }
+        packs.forget_moves();
+        if !packs.failing.is_empty() {
+            let mut commits = AllCommits::of(&self.repository).await?;
+            while let Some((_, mut contents)) = commits.next().await? {
+                // A table that does not read has been reported.
+                for row in contents.blobs(&self.repository).await.unwrap_or_default() {
+                    packs.need(&self.repository, &row.at).await?;
+                }
+            }
         }
         let rebuild = Restore::new(self.repository.clone(), self.resources.clone(), Arc::new(DryRun::new()));
         let rebuilt = rebuild.everything().finish().await?;
@@ -251,11 +332,39 @@ impl Check {
         Ok(())
     }
 
-    async fn pack(&self, pack: PackId, length: u64) -> (PackId, u64, Vec<Error>) {
-        let _permit = self.resources.budget().acquire(length).await;
+    /// Tells packs that are damaged from those that are healed, and marks them.
+    async fn judge(&self, packs: &Packs, report: &mut CheckReport) {
+        // With another repository's config everything looks damaged.
+        let is_blind = report.mailboxes > 0 && report.commits == 0;
+        if self.mark_bad && is_blind && !packs.failing.is_empty() {
+            report.notes.push("no commit opens, so no pack is marked: is the config another repository's?".to_owned());
+        }
+        for (pack, failing) in &packs.failing {
+            if packs.is_healed(*pack, failing) {
+                report.healed += 1;
+            } else {
+                failing.errors.iter().for_each(|error| report.damage(pack.key(), error));
+            }
+            if !self.mark_bad || is_blind || packs.marked.contains(pack) || !failing.is_damage() {
+                continue;
+            }
+            self.resources.index().refuse(*pack);
+            let reason = failing.errors.first().map(describe).unwrap_or_default();
+            match mark_bad(&self.repository, *pack, &reason).await {
+                Ok(()) => report.marked += 1,
+                Err(error) => report.notes.push(format!("pack {pack} is not marked: {}", describe(&error))),
+            }
+        }
+    }
+
+    /// Verifies a pack, and gives what is wrong: with a frame, by its offset, or with all of it.
+    async fn pack(&self, pack: PackId, length: u64) -> (PackId, u64, Vec<(Option<u64>, Error)>) {
+        // The whole budget is never to be had: the index has its share for good.
+        let needed = length.min(self.resources.budget().octets() / 2);
+        let _permit = self.resources.budget().acquire(needed).await;
         let octets = match self.repository.store().read(&pack.key(), None).await {
             Ok(octets) => octets,
-            Err(error) => return (pack, 0, vec![error]),
+            Err(error) => return (pack, 0, vec![(None, error)]),
         };
         let (secrets, domain) = (self.repository.secrets().clone(), self.repository.domain().clone());
         let verified = runtime::run(&**self.resources.executor(), move || {
@@ -264,14 +373,15 @@ impl Check {
             let mut octets = octets.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
             let whole = PackReader::new(pack, &secrets, &octets).and_then(|reader| {
                 reader.verify(&mut octets, &domain, |row, outcome| {
-                    let at = || format!("the blob at {}..{}", row.at.offset, row.at.offset + u64::from(row.at.stored));
-                    damages.extend(outcome.err().map(|error| Error::damaged(at()).because(error)));
+                    let at = || format!("the blob at {}..{}", row.at.offset, row.at.end());
+                    let damage = outcome.err().map(|error| Error::damaged(at()).because(error));
+                    damages.extend(damage.map(|error| (Some(row.at.offset), error)));
                 })
             });
-            damages.extend(whole.err());
+            damages.extend(whole.err().map(|error| (None, error)));
             damages
         });
-        (pack, length, verified.await.unwrap_or_else(|error| vec![error]))
+        (pack, length, verified.await.unwrap_or_else(|error| vec![(None, error)]))
     }
 }
 
@@ -304,15 +414,12 @@ impl CheckReport {
     }
 
     /// The messages of a commit that cannot be read have no names any more, only ordinals.
-    fn touch_commit(&mut self, journal: &Journal, commit: &CommitRef, error: &Error) {
-        if error.kind() != ErrorKind::Damaged || commit.rows == 0 {
-            return;
+    fn touch_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
+        let is_damage = matches!(lost.error.kind(), ErrorKind::Damaged | ErrorKind::NotFound);
+        if is_damage && lost.messages() > 0 {
+            self.messages_touched += lost.messages() - 1;
+            self.touch(Failure::of_commit(mailbox, lost));
         }
-        let mut failure = Failure::of(&journal.mailbox, None, error);
-        failure.message =
-            format!("messages {} to {}", commit.first_ordinal, commit.first_ordinal + u64::from(commit.rows) - 1);
-        self.messages_touched += u64::from(commit.rows) - 1;
-        self.touch(failure);
     }
 }
 
