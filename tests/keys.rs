@@ -240,6 +240,7 @@ fn a_store_full_of_slots_costs_no_more_than_the_limits() {
     assert_eq!(attempts(&other, passphrase("a")).1, 0);
     // A config without end is not read.
     put(&other, "config", vec![b'M'; 1 << 20]);
+    put(&other, "config.copy", vec![b'M'; 1 << 20]);
     assert_eq!(open(&other, key(1)).unwrap_err().kind(), ErrorKind::Damaged);
 }
 
