@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
-use crate::repository::{Journal, JournalName, Repository, RunRecord, check_segment};
+use crate::repository::{Journal, JournalHead, JournalName, Repository, RunRecord, check_segment};
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
 use crate::runtime;
@@ -79,6 +79,8 @@ pub struct Damage {
 struct Packs {
     lengths: HashMap<PackId, u64>,
     wanted: HashSet<PackId>,
+    /// Those that were not listed and were looked for.
+    missing: HashSet<PackId>,
 }
 
 impl Check {
@@ -110,11 +112,11 @@ impl Check {
                 None => report.damage(object.key, &Error::damaged("this is no pack's name")),
             }
         }
-        report.packs = packs.lengths.len() as u64;
         let mut heads = BTreeMap::new();
         for name in self.repository.journals().await? {
             self.journal(name, &mut packs, &mut heads, &mut report).await;
         }
+        report.packs = packs.lengths.len() as u64;
         report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
         self.runs(&heads, &mut report).await?;
         self.segments(&mut report).await?;
@@ -164,9 +166,12 @@ impl Check {
         let mut contents = journal.contents(&self.repository, commit).await?;
         let blobs = contents.blobs(&self.repository).await?;
         report.blobs += blobs.len() as u64;
+        for row in &blobs {
+            packs.wanted.insert(row.at.pack);
+            self.look_again(row.at.pack, packs).await?;
+        }
         let mut lost = BTreeMap::new();
         for (number, row) in blobs.iter().enumerate() {
-            packs.wanted.insert(row.at.pack);
             let end = row.at.offset.saturating_add(u64::from(row.at.stored));
             let reason = match packs.lengths.get(&row.at.pack) {
                 None => "the pack is missing",
@@ -193,6 +198,15 @@ impl Check {
         contents.verify_recipes(&self.repository).await
     }
 
+    /// A pack that was not listed may have been written since, by a writer beside this check.
+    async fn look_again(&self, pack: PackId, packs: &mut Packs) -> Result<()> {
+        if !packs.lengths.contains_key(&pack) && packs.missing.insert(pack) {
+            let length = self.repository.store().length(&pack.key()).await?;
+            packs.lengths.extend(length.map(|length| (pack, length)));
+        }
+        Ok(())
+    }
+
     /// Checks that run records open, and that no journal is shorter or other than a run left it.
     async fn runs(
         &self,
@@ -208,7 +222,8 @@ impl Check {
                     report.derived += 1;
                     for head in record.heads {
                         let digests = heads.get(&head.mailbox);
-                        if digests.and_then(|digests| digests.get(head.sequence as usize)) != Some(&head.digest) {
+                        let is_read = digests.and_then(|digests| digests.get(head.sequence as usize)) == Some(&head.digest);
+                        if !is_read && !self.is_there_now(&head).await {
                             let error = Error::damaged(format!(
                                 "commit {}, which a run recorded, is missing or another",
                                 head.sequence
@@ -223,6 +238,15 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    /// Whether a journal that was read before the run recorded its end has the commit by now.
+    async fn is_there_now(&self, head: &JournalHead) -> bool {
+        let journal = Journal::load_all(&self.repository, &head.mailbox).await;
+        journal.is_ok_and(|journal| {
+            let commit = journal.commits.get(head.sequence as usize);
+            commit.is_some_and(|commit| commit.digest == head.digest)
+        })
     }
 
     async fn segments(&self, report: &mut CheckReport) -> Result<()> {

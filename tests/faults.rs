@@ -374,6 +374,28 @@ fn a_commit_that_is_left_without_an_answer_can_be_dropped_and_is_found_by_the_ne
     }
 }
 
+#[test]
+fn a_check_that_lists_before_a_writer_beside_it_is_done_finds_no_damage() {
+    let (memory, _) = mail(12);
+    let mut faulty = None;
+    let world = World::with(resources(), small_commits(), |store| {
+        let store = FaultyStore::new(Arc::new(store));
+        faulty = Some(store.clone());
+        Arc::new(store)
+    });
+    push(&world.engine, Drip(Arc::new(memory), 3));
+    let commits: Vec<_> = objects(&world.memory, "mailboxes/").into_keys().collect();
+    let (first, _) = commits[0].rsplit_once('/').unwrap();
+    let last = commits.iter().filter(|key| key.starts_with(first)).count() - 1;
+    let faulty = faulty.unwrap();
+    // Each listing is without what came after it, once: a pack, and the last commit of a journal.
+    faulty.plan(Plan::new(Operation::List, Fault::Omitted(0)).below("packs/"));
+    faulty.plan(Plan::new(Operation::List, Fault::Omitted(last)).below(format!("{first}/")).skipping(1));
+    let check = block_on(world.engine.check().finish()).unwrap();
+    assert_eq!(faulty.struck(), 2);
+    assert!(check.is_sound(), "{check:#?}");
+}
+
 // Several writers.
 
 /// A transfer that writes through a gate of its own.

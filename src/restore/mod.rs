@@ -10,13 +10,15 @@ pub(crate) use rebuild::{Progress, Rebuilding};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
-use crate::message::{Envelope, Identity, MailboxName};
+use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
 use crate::repository::{Journal, JournalName, Repository};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::sink::{MailboxSink, Note, Sink};
 use crate::source::Kind;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How many mailboxes are restored at once.
@@ -169,20 +171,29 @@ impl Restore {
         let kinds: Arc<Vec<Kind>> = Arc::new(journal.sources.iter().map(|source| source.kind.clone()).collect());
         let octets = self.window_octets();
         let is_ordered = self.sink.is_ordered();
+        let announced: HashSet<Bytes> = journal.folders.keys().cloned().collect();
         let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope).await?;
         let fetcher = Fetcher::new(self.repository.clone());
-        let windows = stream::unfold(Some(planner), |planner| async {
-            let mut planner = planner?;
+        let windows = stream::unfold(Some((planner, announced)), |state| async {
+            let (mut planner, mut announced) = state?;
             match planner.window().await {
                 Ok(window) if window.is_empty() => None,
-                Ok(window) => Some((Ok(window), Some(planner))),
+                Ok(window) => {
+                    let notes = self.announce(&window, &mut announced, &sink, &kinds).await;
+                    Some((notes.map(|notes| (window, notes)), Some((planner, announced))))
+                }
                 Err(error) => Some((Err(error), None)),
             }
         });
         let at_once = if is_ordered { 1 } else { self.resources.executor().parallelism() + 1 };
         let deliveries = windows.map(|window| {
             let (sink, kinds, fetcher) = (Arc::clone(&sink), Arc::clone(&kinds), fetcher.clone());
-            async move { Ok(self.window(name, window?, sink, kinds, fetcher).await) }
+            async move {
+                let (window, notes) = window?;
+                let mut report = self.window(name, window, sink, kinds, fetcher).await;
+                report.note(notes);
+                Ok(report)
+            }
         });
         {
             let mut deliveries = std::pin::pin!(deliveries.buffer_unordered(at_once));
@@ -224,6 +235,35 @@ impl Restore {
         .await??;
         report.note(notes);
         Ok(Arc::from(sink))
+    }
+
+    /// Announces the folders of messages whose folder is in no record: those of appended messages, and of messages whose folder another
+    /// source no longer has.
+    async fn announce(
+        &self,
+        window: &[Planned],
+        announced: &mut HashSet<Bytes>,
+        sink: &Arc<dyn MailboxSink>,
+        kinds: &[Kind],
+    ) -> Result<Vec<Note>> {
+        let mut folders = Vec::new();
+        for Planned { row, .. } in window.iter().filter(|planned| planned.row.quarantine.is_none()) {
+            if announced.insert(row.envelope.folder.clone()) {
+                let kind = kinds.get(row.source as usize).cloned();
+                let kind = kind.unwrap_or_else(|| Kind::Other("unknown".into()));
+                folders.push((Folder::new(FolderPath::of_raw(row.envelope.folder.clone())), kind));
+            }
+        }
+        if folders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sink = Arc::clone(sink);
+        runtime::run(&**self.resources.executor(), move || {
+            let mut notes = Vec::new();
+            folders.iter().try_for_each(|(folder, kind)| sink.folder(folder, kind, &mut notes))?;
+            Ok(notes)
+        })
+        .await?
     }
 
     /// Fetches, rebuilds and delivers the messages of one window.

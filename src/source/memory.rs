@@ -59,7 +59,7 @@ impl Memory {
         let octets = octets.into();
         self.change(mailbox, |contents| {
             if !contents.folders.iter().any(|folder| folder.path.raw == envelope.folder) {
-                contents.folders.push(Folder::new(path(&envelope.folder)));
+                contents.folders.push(Folder::new(FolderPath::of_raw(envelope.folder.clone())));
             }
             contents.messages.push((envelope, octets));
         });
@@ -94,11 +94,6 @@ impl Memory {
         let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         change(mailboxes.entry(mailbox.clone()).or_default())
     }
-}
-
-fn path(raw: &Bytes) -> FolderPath {
-    let names = raw.split(|&octet| octet == b'/').filter(|name| !name.is_empty());
-    FolderPath { names: names.map(|name| String::from_utf8_lossy(name).into_owned()).collect(), raw: raw.clone() }
 }
 
 impl Source for Memory {

@@ -1,0 +1,350 @@
+//! What happens to one seed's world, from an empty store to mail that is all there.
+
+use crate::coverage::{Coverage, Event};
+use crate::files::Machine;
+use crate::mail::FOLDERS;
+use crate::model::{APPENDED, PULLED};
+use crate::objects::Conditions;
+use crate::random::Random;
+use crate::store::{self, Blow, Manner, Network, Phase, Point, Weather};
+use crate::world::{World, now};
+use mailrail::{Key, Protection};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What came of a seed.
+pub struct Outcome {
+    pub coverage: Coverage,
+    /// What was violated.
+    pub result: Result<(), String>,
+    pub log: Vec<String>,
+}
+
+/// What kind of a store, and so of a story, a seed gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setting {
+    Files,
+    Objects,
+    /// An object store whose conditional writes do not hold, with one writer at a time.
+    Alone(Conditions),
+    /// The same with several writers, which is not allowed: what is lost must be noticed.
+    Crowded(Conditions),
+}
+
+pub fn run(seed: u64, with_log: bool) -> Outcome {
+    let mut random = Random::new(seed);
+    let setting = match (seed % 2, random.below(100)) {
+        (0, _) => Setting::Files,
+        (_, 0..6) => Setting::Alone(Conditions::Ignored),
+        (_, 6..12) => Setting::Alone(Conditions::Raced),
+        (_, 12..18) => Setting::Crowded(Conditions::Ignored),
+        (_, 18..24) => Setting::Crowded(Conditions::Raced),
+        _ => Setting::Objects,
+    };
+    let machine = Machine::new(random.next());
+    let backend = match setting {
+        Setting::Files => store::files(&machine),
+        Setting::Objects => store::objects(Conditions::Hold),
+        Setting::Alone(conditions) | Setting::Crowded(conditions) => store::objects(conditions),
+    };
+    let is_late_possible = matches!(setting, Setting::Files | Setting::Objects);
+    let network = Network::new(random.next(), backend, is_late_possible, with_log);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let protection = if random.per_mille(300) { Protection::Key(Key::new([7; 32])) } else { Protection::None };
+        let mailboxes = random.between(2, 3) as usize;
+        let world = World::new(seed, random, network.clone(), protection, mailboxes);
+        network.log(|| format!("{setting:?}, {mailboxes} mailboxes"));
+        let mut story = Story { world, machine, setting };
+        match setting {
+            Setting::Crowded(_) => story.crowded(),
+            _ => story.told(),
+        }
+    }));
+    let result = result.unwrap_or_else(|_| Err("a panic".to_owned()));
+    let (coverage, log) = network.finish();
+    Outcome { coverage, result, log }
+}
+
+struct Story {
+    world: World,
+    machine: Machine,
+    setting: Setting,
+}
+
+impl Story {
+    /// Rounds in which things go wrong, and then an end in which nothing does.
+    fn told(&mut self) -> Result<(), String> {
+        self.populate();
+        let rounds = self.world.random.between(1, 3);
+        for round in 0..rounds {
+            if round > 0 && self.world.random.per_mille(650) {
+                self.change();
+            }
+            self.round()?;
+        }
+        self.end()
+    }
+
+    /// Two or three mailboxes with twenty messages between them, give or take.
+    fn populate(&mut self) {
+        let World { random, model, mailboxes, network, .. } = &mut self.world;
+        let messages = random.between(13, 22);
+        for number in 0..messages {
+            model.add(number as usize % *mailboxes, PULLED, random);
+            network.count(Event::New);
+        }
+        for _ in 0..random.between(2, 4) {
+            model.add(0, APPENDED, random);
+        }
+    }
+
+    /// The source goes on living.
+    fn change(&mut self) {
+        let World { random, model, mailboxes, network, .. } = &mut self.world;
+        model.advance();
+        for _ in 0..random.between(1, 3) {
+            let mailbox = random.below(*mailboxes as u64) as usize;
+            model.add(mailbox, PULLED, random);
+            network.count(Event::New);
+        }
+        for change in [Event::Flagged, Event::Flagged, Event::Moved, Event::Gone, Event::Changed] {
+            let keys = model.pulled();
+            if keys.is_empty() || random.per_mille(300) {
+                continue;
+            }
+            let key = random.pick(&keys).clone();
+            let (folder, bits) = (*random.pick(&FOLDERS), random.below(8) as u8);
+            network.count(change);
+            model.change(&key, |mut version| match change {
+                Event::Gone => None,
+                Event::Moved => {
+                    version.folder = folder;
+                    Some(version)
+                }
+                Event::Changed => {
+                    version.rewrite(0, random);
+                    Some(version)
+                }
+                _ => {
+                    version.flags = bits;
+                    Some(version)
+                }
+            });
+        }
+        for _ in 0..random.below(2) {
+            model.add(0, APPENDED, random);
+        }
+    }
+
+    fn round(&mut self) -> Result<(), String> {
+        let before = self.rows()?;
+        let failing = if self.world.random.per_mille(150) { 8 } else { 0 };
+        self.machine.failing(failing);
+        let tampered = self.world.network.tampered();
+        let processes = self.begin();
+        let blow = self.blow(&processes);
+        self.world.network.strike(blow);
+        let round = self.world.run()?;
+        self.world.network.strike(None);
+        self.machine.failing(0);
+        let read_data = self.world.random.per_mille(100);
+        let late = self.world.late();
+        let check = self.world.inspect(read_data)?;
+        let is_exact = round.is_undisturbed && self.world.late() == late && self.world.network.tampered() == tampered;
+        if is_exact && before.is_some_and(|(rows, late_before)| late_before == late && check.messages - rows != round.stored) {
+            return Err(format!("runs say that they stored {} messages, and there are {} after {before:?}", round.stored, check.messages));
+        }
+        Ok(())
+    }
+
+    /// How many rows the journals have, and how many commits came late so far.
+    fn rows(&mut self) -> Result<Option<(u64, u64)>, String> {
+        let late = self.world.late();
+        let Some(engine) = self.world.engine()? else { return Ok(Some((0, late))) };
+        let check = now(engine.check().finish())?;
+        Ok(Some((check.messages, late)))
+    }
+
+    /// Begins the processes of a round, and gives their numbers.
+    fn begin(&mut self) -> Vec<usize> {
+        let draw = self.world.random.below(100);
+        let is_alone = matches!(self.setting, Setting::Alone(_));
+        let mut processes = Vec::new();
+        match draw {
+            _ if is_alone => processes.push(self.push(1)),
+            0..40 => processes.push(self.push(1)),
+            40..60 => {
+                self.world.network.count(Event::TwoWriters);
+                processes.extend([self.push(1), self.push(1)]);
+            }
+            60..75 => {
+                self.world.network.count(Event::TwoSources);
+                processes.extend([self.push(1), self.append()]);
+            }
+            75..85 => {
+                self.world.network.count(Event::TwoTransfers);
+                processes.push(self.push(2));
+            }
+            85..95 => processes.push(self.append()),
+            _ => {
+                self.world.network.count(Event::TwoWriters);
+                processes.extend([self.push(1), self.push(1), self.push(1)]);
+            }
+        }
+        if self.world.random.per_mille(350) {
+            let weather = self.weather();
+            processes.push(self.world.restore(weather));
+        }
+        if self.world.random.per_mille(100) {
+            let weather = self.weather();
+            processes.push(self.world.check(weather));
+        }
+        processes
+    }
+
+    fn push(&mut self, transfers: usize) -> usize {
+        let weather = self.weather();
+        self.world.push(transfers, weather)
+    }
+
+    fn append(&mut self) -> usize {
+        let weather = self.weather();
+        self.world.append(0, weather)
+    }
+
+    fn weather(&mut self) -> Weather {
+        let random = &mut self.world.random;
+        let mut weather = Weather { slow: random.below(30), ..Weather::default() };
+        if random.per_mille(450) {
+            weather.faults = random.between(1, 3);
+            let mut rate = |often: u64| if random.per_mille(500) { often } else { 0 };
+            (weather.answer_lost, weather.late) = (rate(40), rate(30));
+            (weather.throttled, weather.transient) = (rate(15), rate(15));
+            (weather.short, weather.flipped) = (rate(20), rate(20));
+        }
+        weather
+    }
+
+    fn blow(&mut self, processes: &[usize]) -> Option<Blow> {
+        let random = &mut self.world.random;
+        if random.per_mille(200) {
+            return None;
+        }
+        let restore = processes.iter().find(|process| self.world.network.is_restore(**process));
+        let phases = [
+            Phase::Intake,
+            Phase::Pack,
+            Phase::Pack,
+            Phase::Commit,
+            Phase::Commit,
+            Phase::Segment,
+            Phase::Segment,
+            Phase::Record,
+            Phase::Idle,
+        ];
+        let phase = match restore {
+            Some(_) if random.per_mille(500) => Phase::Restore,
+            _ => *random.pick(&phases),
+        };
+        let process = match (phase, restore) {
+            (Phase::Restore, Some(process)) => *process,
+            _ => processes[0],
+        };
+        let skip = match phase {
+            Phase::Intake => random.below(14),
+            Phase::Pack => random.below(4),
+            Phase::Commit => random.below(8),
+            Phase::Segment | Phase::Record => 0,
+            Phase::Idle => random.below(2),
+            Phase::Restore => random.below(12),
+        };
+        let point = match random.below(4) {
+            0 => Point::Before,
+            1 => Point::After,
+            _ => Point::Inside(random.below(14)),
+        };
+        let manner = match random.below(100) {
+            0..45 => Manner::Kill,
+            45..75 => Manner::Power,
+            75..88 => Manner::Drop,
+            _ => Manner::Stop,
+        };
+        Some(Blow { process, phase, skip, point, manner })
+    }
+
+    /// Nothing goes wrong any more: runs come to their end, nothing is there twice, and all is as in the sources.
+    fn end(&mut self) -> Result<(), String> {
+        let weather = Weather::default();
+        if !matches!(self.setting, Setting::Alone(_)) {
+            self.world.append(0, weather);
+            self.world.run()?;
+        }
+        self.world.push(1, weather);
+        let round = self.world.run()?;
+        if !round.is_undisturbed {
+            return Err("a run without faults did not come to its end".to_owned());
+        }
+        self.world.drain();
+        self.world.push_directly()?;
+        let check = self.world.inspect(true)?;
+        let rows_max = self.world.model.rows_max();
+        if check.messages > rows_max {
+            return Err(format!("there are {} rows for {rows_max} messages", check.messages));
+        }
+        let Some(engine) = self.world.engine()? else { return Err("there is no repository".to_owned()) };
+        self.world.model.verify_exactly(&crate::world::restored(&engine)?.mailboxes)?;
+        let commits = self.world.network.keys("mailboxes/").len();
+        let again = self.world.push_directly()?;
+        if again.messages.stored > 0 || again.changes != Default::default() {
+            return Err(format!("a run that has nothing to do does something: {again:?}"));
+        }
+        if self.world.network.keys("mailboxes/").len() != commits {
+            return Err("a run that has nothing to do commits".to_owned());
+        }
+        self.compare(&engine)
+    }
+
+    /// The comparison, which knows one source only, agrees.
+    fn compare(&self, engine: &mailrail::Engine) -> Result<(), String> {
+        let source = self.world.model.source(self.world.mailboxes);
+        let report = now(engine.compare(source).finish())?;
+        let appended = self.world.model.appended() as u64;
+        let is_same = report.same == self.world.messages().len() as u64
+            && (report.missing, report.different, report.changed, report.moved) == (0, 0, 0, 0)
+            && report.extra == if matches!(self.setting, Setting::Alone(_)) { 0 } else { appended };
+        if is_same { Ok(()) } else { Err(format!("a comparison does not agree: {report:?}")) }
+    }
+
+    /// Several writers where conditional writes do not hold: all end in good order, so whatever is lost must be noticed.
+    fn crowded(&mut self) -> Result<(), String> {
+        self.populate();
+        self.world.is_lawless = true;
+        let weather = Weather::default();
+        if self.world.random.per_mille(500) {
+            self.world.push_directly()?;
+            self.change();
+        }
+        self.world.push(1, weather);
+        self.world.push(1, weather);
+        let round = self.world.run();
+        let is_told = !round?.is_undisturbed;
+        let sound = self.world.inspect(false);
+        match (sound, is_told) {
+            (Ok(_), _) => Ok(()),
+            (Err(_), true) => {
+                self.world.network.count(Event::DetectedLoss);
+                Ok(())
+            }
+            (Err(wrong), false) => self.noticed(wrong),
+        }
+    }
+
+    /// Whether a check, or a restore, notices that something is wrong.
+    fn noticed(&mut self, wrong: String) -> Result<(), String> {
+        self.world.network.count(Event::DetectedLoss);
+        let Some(engine) = self.world.engine()? else { return Err(wrong) };
+        let check = now(engine.check().finish())?;
+        let restored = crate::world::restored(&engine)?;
+        let is_noticed = !check.is_sound() || restored.report.failed > 0;
+        if is_noticed { Ok(()) } else { Err(format!("a silent loss: {wrong}")) }
+    }
+}
