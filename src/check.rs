@@ -222,7 +222,8 @@ impl Check {
                     report.derived += 1;
                     for head in record.heads {
                         let digests = heads.get(&head.mailbox);
-                        let is_read = digests.and_then(|digests| digests.get(head.sequence as usize)) == Some(&head.digest);
+                        let is_read =
+                            digests.and_then(|digests| digests.get(head.sequence as usize)) == Some(&head.digest);
                         if !is_read && !self.is_there_now(&head).await {
                             let error = Error::damaged(format!(
                                 "commit {}, which a run recorded, is missing or another",

@@ -33,7 +33,7 @@ events! {
     PartialWrite: "a write takes only some octets",
     AnswerLost: "an answer is lost after the write took effect",
     LateWrite: "a write takes effect late",
-    LateCommit: "a commit takes effect late",
+    LateCommit: "a commit comes late, in time or not",
     Slow: "an answer is slow",
     Reordered: "answers come in another order",
     Throttled: "the store throttles",

@@ -136,7 +136,8 @@ fn lose_content(content: &mut Vec<u8>, durable: &mut usize, random: &mut Random,
 
 fn lose_names(names: &mut Names, durable: &mut Names, random: &mut Random, coverage: &mut Coverage) {
     let changed: BTreeSet<&String> = names.keys().chain(durable.keys()).collect();
-    let changed: Vec<String> = changed.into_iter().filter(|name| names.get(*name) != durable.get(*name)).cloned().collect();
+    let changed: Vec<String> =
+        changed.into_iter().filter(|name| names.get(*name) != durable.get(*name)).cloned().collect();
     for name in changed {
         if random.per_mille(500) {
             continue;

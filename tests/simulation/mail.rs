@@ -43,7 +43,8 @@ impl Version {
         self.content = random.next();
         let mut octets = format!("From: a@example.org\nSubject: {number} {:x}\n", self.content);
         if random.per_mille(550) {
-            octets.push_str("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b\"\n\n--=b\n\nSee there.\n");
+            octets
+                .push_str("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b\"\n\n--=b\n\nSee there.\n");
             octets.push_str("--=b\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n");
             let mut octets = octets.into_bytes();
             let content = random.below(CONTENTS.len() as u64) as usize;

@@ -52,7 +52,8 @@ fn whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_nothing_lies() 
                     let outcome = scenario::run(seed, false);
                     counted.join(&outcome.coverage);
                     if outcome.result.is_err() {
-                        failed.lock().unwrap().get_or_insert(seed);
+                        let mut failed = failed.lock().unwrap();
+                        *failed = Some(failed.map_or(seed, |other: u64| other.min(seed)));
                     }
                 }
                 coverage.lock().unwrap().join(&counted);

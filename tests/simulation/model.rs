@@ -117,7 +117,8 @@ impl Model {
 
     /// The appended messages of a mailbox of which nothing was told yet.
     pub fn unacknowledged(&self, mailbox: usize) -> Vec<Key> {
-        let mine = self.messages.iter().filter(|((number, _), message)| *number == mailbox && message.source == APPENDED);
+        let mine =
+            self.messages.iter().filter(|((number, _), message)| *number == mailbox && message.source == APPENDED);
         mine.filter(|(_, message)| message.octets.is_none()).map(|(key, _)| key.clone()).collect()
     }
 
@@ -216,7 +217,10 @@ impl Model {
             };
             if !is_same {
                 let rows: Vec<_> = rows.iter().map(|(envelope, octets)| describe(envelope, octets)).collect();
-                return Err(format!("in the end {key:?} is {rows:?} instead of {:?}", message.now().map(|now| now.envelope(&key.1))));
+                return Err(format!(
+                    "in the end {key:?} is {rows:?} instead of {:?}",
+                    message.now().map(|now| now.envelope(&key.1))
+                ));
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use mailrail::source::{Kind, Source};
 use mailrail::store::Store;
 use mailrail::testing::{SeededRandomness, sink};
 use mailrail::transfer::{Outcome, Settled};
-use mailrail::{Engine, Protection, Repository, Resources, Result, Settings};
+use mailrail::{Engine, ErrorKind, Protection, Repository, Resources, Result, Settings};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -32,6 +32,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     pub protection: Protection,
     pub seed: u64,
+    /// There was no repository when it began.
+    pub is_first: bool,
 }
 
 /// What came of a process so far.
@@ -75,6 +77,17 @@ impl Context {
         let repository = Repository::open_or_create_with(store, self.protection.clone(), seams).await?;
         let resources = Resources::inline(MEMORY)?;
         Engine::builder(repository).resources(resources).settings(settings()).build()
+    }
+
+    /// The same over a repository that is there; `None` if there is none and there was none when the process began.
+    async fn reader(&self) -> Result<Option<Engine>> {
+        let store = Arc::clone(&self.store);
+        let repository = match Repository::open_with(store, self.protection.clone(), self.seams()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.is_first => return Ok(None),
+            opened => opened?,
+        };
+        let resources = Resources::inline(MEMORY)?;
+        Engine::builder(repository).resources(resources).settings(settings()).build().map(Some)
     }
 
     fn seams(&self) -> Seams {
@@ -187,7 +200,7 @@ pub async fn append(context: Context, mailbox: usize, messages: Vec<(Key, Envelo
 /// Restores everything.
 pub async fn restore(context: Context, record: Records) {
     let ended = async {
-        let engine = context.engine().await?;
+        let Some(engine) = context.reader().await? else { return Ok(()) };
         let sink = sink::Memory::new(Kind::Other("memory".into()));
         let report = engine.restore(sink.clone()).finish().await?;
         record.borrow_mut().restored = Some(Restored { mailboxes: sink.mailboxes(), report });
@@ -200,7 +213,7 @@ pub async fn restore(context: Context, record: Records) {
 /// Checks everything.
 pub async fn check(context: Context, read_data: bool, record: Records) {
     let ended = async {
-        let engine = context.engine().await?;
+        let Some(engine) = context.reader().await? else { return Ok(()) };
         let report = engine.check().read_data(read_data).finish().await?;
         record.borrow_mut().checked = Some(report);
         Ok(())

@@ -53,7 +53,7 @@ pub fn run(seed: u64, with_log: bool) -> Outcome {
         let mailboxes = random.between(2, 3) as usize;
         let world = World::new(seed, random, network.clone(), protection, mailboxes);
         network.log(|| format!("{setting:?}, {mailboxes} mailboxes"));
-        let mut story = Story { world, machine, setting };
+        let mut story = Story { world, machine, setting, is_calm: false };
         match setting {
             Setting::Crowded(_) => story.crowded(),
             _ => story.told(),
@@ -68,13 +68,15 @@ struct Story {
     world: World,
     machine: Machine,
     setting: Setting,
+    /// The next process is to come to its end.
+    is_calm: bool,
 }
 
 impl Story {
     /// Rounds in which things go wrong, and then an end in which nothing does.
     fn told(&mut self) -> Result<(), String> {
         self.populate();
-        let rounds = self.world.random.between(1, 3);
+        let rounds = self.world.random.between(2, 3);
         for round in 0..rounds {
             if round > 0 && self.world.random.per_mille(650) {
                 self.change();
@@ -137,11 +139,12 @@ impl Story {
 
     fn round(&mut self) -> Result<(), String> {
         let before = self.rows()?;
-        let failing = if self.world.random.per_mille(150) { 8 } else { 0 };
+        let failing = if self.world.random.per_mille(200) { 25 } else { 0 };
         self.machine.failing(failing);
         let tampered = self.world.network.tampered();
-        let processes = self.begin();
-        let blow = self.blow(&processes);
+        let phase = self.phase();
+        let processes = self.begin(phase);
+        let blow = phase.and_then(|phase| self.blow(phase, &processes));
         self.world.network.strike(blow);
         let round = self.world.run()?;
         self.world.network.strike(None);
@@ -150,8 +153,13 @@ impl Story {
         let late = self.world.late();
         let check = self.world.inspect(read_data)?;
         let is_exact = round.is_undisturbed && self.world.late() == late && self.world.network.tampered() == tampered;
-        if is_exact && before.is_some_and(|(rows, late_before)| late_before == late && check.messages - rows != round.stored) {
-            return Err(format!("runs say that they stored {} messages, and there are {} after {before:?}", round.stored, check.messages));
+        if is_exact
+            && before.is_some_and(|(rows, late_before)| late_before == late && check.messages - rows != round.stored)
+        {
+            return Err(format!(
+                "runs say that they stored {} messages, and there are {} after {before:?}",
+                round.stored, check.messages
+            ));
         }
         Ok(())
     }
@@ -164,13 +172,35 @@ impl Story {
         Ok(Some((check.messages, late)))
     }
 
-    /// Begins the processes of a round, and gives their numbers.
-    fn begin(&mut self) -> Vec<usize> {
-        let draw = self.world.random.below(100);
-        let is_alone = matches!(self.setting, Setting::Alone(_));
+    /// At what the round's blow is to fall, if there is to be one.
+    fn phase(&mut self) -> Option<Phase> {
+        let phases = [
+            Phase::Intake,
+            Phase::Pack,
+            Phase::Commit,
+            Phase::Commit,
+            Phase::Segment,
+            Phase::Segment,
+            Phase::Record,
+            Phase::Idle,
+            Phase::Restore,
+        ];
+        let random = &mut self.world.random;
+        random.per_mille(880).then(|| *random.pick(&phases))
+    }
+
+    /// Begins the processes of a round, and gives their numbers: first the one that the blow is to fall on.
+    fn begin(&mut self, phase: Option<Phase>) -> Vec<usize> {
         let mut processes = Vec::new();
+        if phase == Some(Phase::Restore) {
+            let weather = self.weather();
+            processes.push(self.world.restore(weather));
+        }
+        // What comes last must be come to.
+        self.is_calm = matches!(phase, Some(Phase::Segment | Phase::Record | Phase::Idle));
+        let draw = self.world.random.below(100);
         match draw {
-            _ if is_alone => processes.push(self.push(1)),
+            _ if matches!(self.setting, Setting::Alone(_)) => processes.push(self.push(1)),
             0..40 => processes.push(self.push(1)),
             40..60 => {
                 self.world.network.count(Event::TwoWriters);
@@ -180,17 +210,17 @@ impl Story {
                 self.world.network.count(Event::TwoSources);
                 processes.extend([self.push(1), self.append()]);
             }
-            75..85 => {
+            75..87 => {
                 self.world.network.count(Event::TwoTransfers);
                 processes.push(self.push(2));
             }
-            85..95 => processes.push(self.append()),
+            87..95 => processes.push(self.append()),
             _ => {
                 self.world.network.count(Event::TwoWriters);
                 processes.extend([self.push(1), self.push(1), self.push(1)]);
             }
         }
-        if self.world.random.per_mille(350) {
+        if self.world.random.per_mille(150) {
             let weather = self.weather();
             processes.push(self.world.restore(weather));
         }
@@ -214,7 +244,7 @@ impl Story {
     fn weather(&mut self) -> Weather {
         let random = &mut self.world.random;
         let mut weather = Weather { slow: random.below(30), ..Weather::default() };
-        if random.per_mille(450) {
+        if random.per_mille(500) && !std::mem::take(&mut self.is_calm) {
             weather.faults = random.between(1, 3);
             let mut rate = |often: u64| if random.per_mille(500) { often } else { 0 };
             (weather.answer_lost, weather.late) = (rate(40), rate(30));
@@ -224,48 +254,28 @@ impl Story {
         weather
     }
 
-    fn blow(&mut self, processes: &[usize]) -> Option<Blow> {
+    fn blow(&mut self, phase: Phase, processes: &[usize]) -> Option<Blow> {
         let random = &mut self.world.random;
-        if random.per_mille(200) {
-            return None;
-        }
-        let restore = processes.iter().find(|process| self.world.network.is_restore(**process));
-        let phases = [
-            Phase::Intake,
-            Phase::Pack,
-            Phase::Pack,
-            Phase::Commit,
-            Phase::Commit,
-            Phase::Segment,
-            Phase::Segment,
-            Phase::Record,
-            Phase::Idle,
-        ];
-        let phase = match restore {
-            Some(_) if random.per_mille(500) => Phase::Restore,
-            _ => *random.pick(&phases),
-        };
-        let process = match (phase, restore) {
-            (Phase::Restore, Some(process)) => *process,
-            _ => processes[0],
-        };
+        let process = *processes.first()?;
         let skip = match phase {
             Phase::Intake => random.below(14),
-            Phase::Pack => random.below(4),
-            Phase::Commit => random.below(8),
+            Phase::Pack => random.below(3),
+            Phase::Commit => random.below(5),
             Phase::Segment | Phase::Record => 0,
             Phase::Idle => random.below(2),
-            Phase::Restore => random.below(12),
+            Phase::Restore => random.below(10),
         };
-        let point = match random.below(4) {
+        let point = match random.below(6) {
             0 => Point::Before,
             1 => Point::After,
+            // Between writing and syncing, as far as that can be told.
+            2..4 => Point::Inside(random.between(1, 3)),
             _ => Point::Inside(random.below(14)),
         };
         let manner = match random.below(100) {
-            0..45 => Manner::Kill,
-            45..75 => Manner::Power,
-            75..88 => Manner::Drop,
+            0..35 => Manner::Kill,
+            35..75 => Manner::Power,
+            75..90 => Manner::Drop,
             _ => Manner::Stop,
         };
         Some(Blow { process, phase, skip, point, manner })
@@ -274,10 +284,8 @@ impl Story {
     /// Nothing goes wrong any more: runs come to their end, nothing is there twice, and all is as in the sources.
     fn end(&mut self) -> Result<(), String> {
         let weather = Weather::default();
-        if !matches!(self.setting, Setting::Alone(_)) {
-            self.world.append(0, weather);
-            self.world.run()?;
-        }
+        self.world.append(0, weather);
+        self.world.run()?;
         self.world.push(1, weather);
         let round = self.world.run()?;
         if !round.is_undisturbed {
@@ -310,7 +318,7 @@ impl Story {
         let appended = self.world.model.appended() as u64;
         let is_same = report.same == self.world.messages().len() as u64
             && (report.missing, report.different, report.changed, report.moved) == (0, 0, 0, 0)
-            && report.extra == if matches!(self.setting, Setting::Alone(_)) { 0 } else { appended };
+            && report.extra == appended;
         if is_same { Ok(()) } else { Err(format!("a comparison does not agree: {report:?}")) }
     }
 

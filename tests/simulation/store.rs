@@ -259,10 +259,6 @@ impl Network {
         self.state().tampered
     }
 
-    pub fn is_restore(&self, process: usize) -> bool {
-        self.state().processes[process].is_restore
-    }
-
     /// The generations of commits that came late since this was last asked for.
     pub fn late_commits(&self) -> Vec<usize> {
         std::mem::take(&mut self.state().late_commits)
@@ -311,7 +307,9 @@ impl State {
         let id = self.sequence;
         let fate = self.fate(process, &call);
         let effect = self.latency(process);
-        self.note(|| format!("p{process} {call}{}", if fate == Fate::Normal { String::new() } else { format!(" ({fate:?})") }));
+        self.note(|| {
+            format!("p{process} {call}{}", if fate == Fate::Normal { String::new() } else { format!(" ({fate:?})") })
+        });
         let mut operation = Operation {
             process,
             call,
@@ -470,9 +468,11 @@ impl State {
             return;
         }
         self.coverage.count(Event::LateWrite);
-        if call.is_commit() && matches!(reply, Ok(Answer::Created(Created::New))) {
+        if call.is_commit() {
             self.coverage.count(Event::LateCommit);
-            self.late_commits.push(self.processes[process].generation);
+            if matches!(reply, Ok(Answer::Created(Created::New))) {
+                self.late_commits.push(self.processes[process].generation);
+            }
         }
     }
 

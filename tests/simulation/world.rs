@@ -98,7 +98,8 @@ impl World {
 
     fn context(&self, number: usize, store: Arc<dyn mailrail::store::Store>) -> Context {
         let (network, protection) = (self.network.clone(), self.protection.clone());
-        Context { network, number, store, protection, seed: self.seed }
+        let is_first = !network.has("config");
+        Context { network, number, store, protection, seed: self.seed, is_first }
     }
 
     /// A process that moves the enumerated source as it is now, so many times at once.
@@ -162,7 +163,17 @@ impl World {
         let model = (role == Role::Restore).then(|| Box::new(self.model.clone()));
         let is_woken = Arc::new(Woken(AtomicBool::new(true)));
         let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(future);
-        self.running.push(Running { number, generation, role, future: Some(future), is_woken, record, stop, late, model });
+        self.running.push(Running {
+            number,
+            generation,
+            role,
+            future: Some(future),
+            is_woken,
+            record,
+            stop,
+            late,
+            model,
+        });
     }
 
     /// Lets the processes run until all have ended or were ended.
@@ -175,7 +186,10 @@ impl World {
             } else if self.running.iter().all(|running| running.future.is_none()) {
                 return self.conclude();
             } else if !self.network.step() {
-                return Err(format!("{} wait for nothing", self.running.iter().filter(|running| running.future.is_some()).count()));
+                return Err(format!(
+                    "{} wait for nothing",
+                    self.running.iter().filter(|running| running.future.is_some()).count()
+                ));
             }
             self.take_late();
             self.take_blow();
@@ -198,7 +212,8 @@ impl World {
             self.model.told(generation, &told)?;
         }
         let running = &self.running[at];
-        if running.future.is_none() && running.role == Role::Push && running.is_complete() && running.late == self.late {
+        if running.future.is_none() && running.role == Role::Push && running.is_complete() && running.late == self.late
+        {
             self.model.complete(generation);
         }
         Ok(())
@@ -281,7 +296,10 @@ impl World {
                 && !report.is_sound()
                 && !self.is_lawless
             {
-                return Err(format!("a check beside other processes finds damage: {:?} {:?}", report.damaged, report.touched));
+                return Err(format!(
+                    "a check beside other processes finds damage: {:?} {:?}",
+                    report.damaged, report.touched
+                ));
             }
         }
         self.claimed += round.stored;
@@ -314,7 +332,10 @@ impl World {
             return Err(format!("a check finds damage: {:?} {:?}", check.damaged, check.touched));
         }
         if self.claimed > check.messages {
-            return Err(format!("runs said that they stored {} messages, and there are {}", self.claimed, check.messages));
+            return Err(format!(
+                "runs said that they stored {} messages, and there are {}",
+                self.claimed, check.messages
+            ));
         }
         self.look_at_runs(&engine)?;
         Ok(check)
@@ -327,9 +348,9 @@ impl World {
             run.ledger.verify().map_err(|error| describe(&error))?;
         }
         for account in &self.accounts {
-            let found = runs.iter().position(|run| {
-                (&run.ledger.messages, &run.ledger.changes) == (&account.messages, &account.changes)
-            });
+            let found = runs
+                .iter()
+                .position(|run| (&run.ledger.messages, &run.ledger.changes) == (&account.messages, &account.changes));
             match found {
                 Some(at) => drop(runs.swap_remove(at)),
                 None => return Err(format!("the record of a run is missing, or another: {account:?}")),
