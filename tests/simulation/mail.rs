@@ -42,12 +42,14 @@ impl Version {
     pub fn rewrite(&mut self, number: u64, random: &mut Random) {
         self.content = random.next();
         let mut octets = format!("From: a@example.org\nSubject: {number} {:x}\n", self.content);
-        if random.per_mille(550) {
+        // Some have long attachments whatever is drawn, so that there are two packs.
+        let is_long = number % 5 == 0;
+        if is_long || random.per_mille(450) {
             octets
                 .push_str("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b\"\n\n--=b\n\nSee there.\n");
             octets.push_str("--=b\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n");
             let mut octets = octets.into_bytes();
-            let content = random.below(CONTENTS.len() as u64) as usize;
+            let content = random.below(CONTENTS.len() as u64) as usize | if is_long { 4 } else { 0 };
             octets.extend_from_slice(&CONTENTS[content]);
             octets.extend_from_slice(b"--=b--\n");
             self.octets = octets.into();

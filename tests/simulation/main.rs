@@ -27,9 +27,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many seeds are run unless it is said otherwise: so many that `cargo test` takes seconds for them.
 const SEEDS: u64 = 1_000;
 
-/// In a full run, of 10,000 seeds or more, everything happens at least so often.
-const TIMES_MIN: u64 = 1_000;
-
 /// How many seeds are run at once, each on a thread of its own.
 const THREADS: u64 = 2;
 
@@ -65,9 +62,9 @@ fn whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_nothing_lies() 
     }
     let coverage = coverage.lock().unwrap().clone();
     println!("{seeds} seeds from {first}\n{coverage:?}");
-    let times = (seeds / 10).min(TIMES_MIN);
-    let rare = coverage.rare(times);
-    assert!(seeds < 200 || rare.is_empty(), "in {seeds} seeds these happened fewer than {times} times: {rare:?}");
+    // In few seeds anything may be missing by chance.
+    let rare = if seeds < 500 { Vec::new() } else { coverage.rare(seeds) };
+    assert!(rare.is_empty(), "in {seeds} seeds these happened too rarely: {rare:#?}");
 }
 
 #[test]

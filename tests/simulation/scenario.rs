@@ -9,6 +9,7 @@ use crate::random::Random;
 use crate::store::{self, Blow, Manner, Network, Phase, Point, Weather};
 use crate::world::{World, now};
 use mailrail::{Key, Protection};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What came of a seed.
@@ -36,8 +37,8 @@ pub fn run(seed: u64, with_log: bool) -> Outcome {
         (0, _) => Setting::Files,
         (_, 0..6) => Setting::Alone(Conditions::Ignored),
         (_, 6..12) => Setting::Alone(Conditions::Raced),
-        (_, 12..18) => Setting::Crowded(Conditions::Ignored),
-        (_, 18..24) => Setting::Crowded(Conditions::Raced),
+        (_, 12..20) => Setting::Crowded(Conditions::Ignored),
+        (_, 20..32) => Setting::Crowded(Conditions::Raced),
         _ => Setting::Objects,
     };
     let machine = Machine::new(random.next());
@@ -89,7 +90,8 @@ impl Story {
     /// Two or three mailboxes with twenty messages between them, give or take.
     fn populate(&mut self) {
         let World { random, model, mailboxes, network, .. } = &mut self.world;
-        let messages = random.between(13, 22);
+        // At least six each, so that each has two commits.
+        let messages = random.between((6 * *mailboxes as u64).max(13), 22);
         for number in 0..messages {
             model.add(number as usize % *mailboxes, PULLED, random);
             network.count(Event::New);
@@ -184,6 +186,7 @@ impl Story {
             Phase::Record,
             Phase::Idle,
             Phase::Restore,
+            Phase::Restore,
         ];
         let random = &mut self.world.random;
         random.per_mille(880).then(|| *random.pick(&phases))
@@ -244,11 +247,11 @@ impl Story {
     fn weather(&mut self) -> Weather {
         let random = &mut self.world.random;
         let mut weather = Weather { slow: random.below(30), ..Weather::default() };
-        if random.per_mille(500) && !std::mem::take(&mut self.is_calm) {
+        if random.per_mille(600) && !std::mem::take(&mut self.is_calm) {
             weather.faults = random.between(1, 3);
             let mut rate = |often: u64| if random.per_mille(500) { often } else { 0 };
-            (weather.answer_lost, weather.late) = (rate(40), rate(30));
-            (weather.throttled, weather.transient) = (rate(15), rate(15));
+            (weather.answer_lost, weather.late) = (rate(70), rate(40));
+            (weather.throttled, weather.transient) = (rate(15), rate(12));
             (weather.short, weather.flipped) = (rate(20), rate(20));
         }
         weather
@@ -263,13 +266,13 @@ impl Story {
             Phase::Commit => random.below(5),
             Phase::Segment | Phase::Record => 0,
             Phase::Idle => random.below(2),
-            Phase::Restore => random.below(10),
+            Phase::Restore => random.below(7),
         };
         let point = match random.below(6) {
             0 => Point::Before,
             1 => Point::After,
-            // Between writing and syncing, as far as that can be told.
-            2..4 => Point::Inside(random.between(1, 3)),
+            // Mostly between writing and syncing.
+            2..4 => Point::Inside(2),
             _ => Point::Inside(random.below(14)),
         };
         let manner = match random.below(100) {
@@ -308,7 +311,22 @@ impl Story {
         if self.world.network.keys("mailboxes/").len() != commits {
             return Err("a run that has nothing to do commits".to_owned());
         }
+        self.measure()?;
         self.compare(&engine)
+    }
+
+    /// It was not too little: at least two mailboxes, two commits each, two packs.
+    fn measure(&self) -> Result<(), String> {
+        let network = &self.world.network;
+        let mut commits = BTreeMap::<String, u64>::new();
+        for key in network.keys("mailboxes/") {
+            let journal = key.rsplit_once('/').map_or("", |(journal, _)| journal);
+            *commits.entry(journal.to_owned()).or_default() += 1;
+        }
+        let packs = network.keys("packs/").len();
+        let is_enough =
+            commits.len() == self.world.mailboxes && commits.values().all(|commits| *commits > 1) && packs > 1;
+        if is_enough { Ok(()) } else { Err(format!("too little happened: {commits:?} commits, {packs} packs")) }
     }
 
     /// The comparison, which knows one source only, agrees.

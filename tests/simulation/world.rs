@@ -106,7 +106,7 @@ impl World {
     pub fn push(&mut self, transfers: usize, weather: Weather) -> usize {
         let (number, store) = self.network.process(self.model.generation, weather, false);
         let sources: Vec<Arc<dyn Source>> = (0..transfers)
-            .map(|_| mail::Drip::new(self.model.source(self.mailboxes), self.random.between(1, 5) as usize))
+            .map(|_| mail::Drip::new(self.model.source(self.mailboxes), self.random.between(1, 3) as usize))
             .collect();
         let (stop, signal) = oneshot::channel();
         let (context, record) = (self.context(number, store), Records::default());
