@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 pub const MAILBOXES: [&str; 3] = ["anna", "bert", "carla"];
 pub const FOLDERS: [&str; 3] = ["INBOX", "Sent", "Archive"];
 
-/// Lengths of attachments, in octets: some too short for the lasting index, some to be cut into two pieces.
-const ATTACHMENTS: [usize; 8] = [4_500, 6_000, 9_000, 17_000, 18_000, 20_000, 21_000, 26_000];
+/// Lengths of attachments, in octets: four too short for the lasting index, four of which each fills a pack.
+const ATTACHMENTS: [usize; 8] = [4_200, 4_500, 5_000, 6_000, 16_500, 16_600, 17_000, 18_000];
 
 /// Attachments in base64, the same for all seeds. Messages share them.
 static CONTENTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -49,7 +49,7 @@ impl Version {
                 .push_str("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b\"\n\n--=b\n\nSee there.\n");
             octets.push_str("--=b\nContent-Type: application/pdf\nContent-Transfer-Encoding: base64\n\n");
             let mut octets = octets.into_bytes();
-            let content = random.below(CONTENTS.len() as u64) as usize | if is_long { 4 } else { 0 };
+            let content = random.below(CONTENTS.len() as u64) as usize & !4 | if is_long { 4 } else { 0 };
             octets.extend_from_slice(&CONTENTS[content]);
             octets.extend_from_slice(b"--=b--\n");
             self.octets = octets.into();

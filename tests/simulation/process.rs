@@ -65,7 +65,7 @@ pub type Stop = oneshot::Receiver<()>;
 /// Settings with which twenty messages make several packs and commits.
 pub fn settings() -> Settings {
     let mut settings = Settings::default();
-    (settings.pack_bytes_max, settings.commit_messages_max) = (32 << 10, 3);
+    (settings.pack_bytes_max, settings.commit_messages_max) = (16 << 10, 3);
     (settings.recipe_block_bytes, settings.compression_level) = (4 << 10, 1);
     settings
 }

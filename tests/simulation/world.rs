@@ -10,8 +10,10 @@ use futures::channel::oneshot;
 use futures::future::FutureExt;
 use mailrail::check::CheckReport;
 use mailrail::ledger::{Ledger, describe};
+use mailrail::message::MailboxName;
 use mailrail::source::Source;
 use mailrail::{Engine, Error, ErrorKind, Protection};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,6 +62,9 @@ enum Role {
     Restore,
     Check,
 }
+
+/// What a restore delivered.
+pub type Delivered = BTreeMap<MailboxName, mailrail::testing::sink::Mailbox>;
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, Default)]
@@ -317,10 +322,10 @@ impl World {
     }
 
     /// Looks at what is there after a round: restored, it is what was acknowledged; checked, it is sound; no account lies.
-    pub fn inspect(&mut self, read_data: bool) -> Result<CheckReport, String> {
+    pub fn inspect(&mut self, read_data: bool) -> Result<(CheckReport, Delivered), String> {
         let Some(engine) = self.engine()? else {
-            self.model.verify(&std::collections::BTreeMap::new(), true)?;
-            return Ok(CheckReport::default());
+            self.model.verify(&Delivered::new(), true)?;
+            return Ok((CheckReport::default(), Delivered::new()));
         };
         let restored = restored(&engine)?;
         if restored.report.failed > 0 {
@@ -338,7 +343,7 @@ impl World {
             ));
         }
         self.look_at_runs(&engine)?;
-        Ok(check)
+        Ok((check, restored.mailboxes))
     }
 
     /// Each run that ended in good order has a record of just what it said.
