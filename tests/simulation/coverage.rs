@@ -10,52 +10,53 @@ macro_rules! events {
 
         const NAMES: &[&str] = &[$($name,)*];
 
-        /// How often each happens at least in ten thousand seeds.
+        /// How often each happens at least in a hundred thousand seeds.
         const TIMES_MIN: &[u64] = &[$($times,)*];
     };
 }
 
 events! {
-    CrashIntake: 1000 "crash at intake",
-    CrashPack: 1000 "crash at a pack",
-    CrashCommit: 1000 "crash at a commit",
-    CrashSegment: 1000 "crash at an index segment",
-    CrashRecord: 1000 "crash at a run record",
-    CrashIdle: 1000 "crash when idle",
-    CrashRestore: 1000 "crash of a restore",
-    Kill: 1000 "a process is killed",
-    KillInWrite: 100 "a process is killed between two steps of a file's write",
-    Power: 1000 "the power fails",
-    Dropped: 1000 "a transfer is dropped",
-    Stopped: 1000 "a transfer is told to stop",
-    ContentLost: 100 "content that was not synced is lost",
-    ContentTorn: 100 "content that was not synced is torn",
-    NameLost: 100 "a change of a directory that was not synced is lost",
-    SyncFailed: 100 "a sync fails",
-    DiskFull: 100 "the disk is full",
-    PartialWrite: 100 "a write takes only some octets",
-    AnswerLost: 1000 "an answer is lost after the write took effect",
-    LateWrite: 1000 "a write takes effect late",
-    LateCommit: 100 "a commit comes late, in time or not",
-    Slow: 1000 "an answer is slow",
-    Reordered: 1000 "answers come in another order",
-    Throttled: 1000 "the store throttles",
-    Transient: 1000 "an operation fails for once",
-    ShortRead: 1000 "a read is short",
-    FlippedBit: 1000 "a read has a flipped bit",
-    Overwritten: 1000 "a create overwrites",
-    RaceBothWon: 100 "two racing creates both win",
-    Taken: 1000 "a commit finds its place taken",
-    DetectedLoss: 100 "a loss by such a store is detected",
-    TwoWriters: 1000 "two writers of the same mailboxes",
-    TwoSources: 1000 "two sources of one mailbox",
-    TwoTransfers: 1000 "two transfers in one process",
-    Hit: 1000 "a blob is not stored again",
-    New: 1000 "a message is new",
-    Changed: 1000 "a message's octets change",
-    Flagged: 1000 "a message's flags change",
-    Moved: 1000 "a message is moved",
-    Gone: 1000 "a message is gone",
+    CrashIntake: 10_000 "crash at intake",
+    CrashPack: 10_000 "crash at a pack",
+    CrashCommit: 10_000 "crash at a commit",
+    CrashSegment: 10_000 "crash at an index segment",
+    CrashRecord: 10_000 "crash at a run record",
+    CrashIdle: 10_000 "crash when idle",
+    CrashRestore: 10_000 "crash of a restore",
+    Kill: 10_000 "a process is killed",
+    KillInWrite: 1_000 "a process is killed between two steps of a file's write",
+    Power: 10_000 "the power fails",
+    Dropped: 10_000 "a transfer is dropped",
+    Stopped: 10_000 "a transfer is told to stop",
+    ContentLost: 1_000 "content that was not synced is lost",
+    ContentTorn: 1_000 "content that was not synced is torn",
+    NameLost: 1_000 "a change of a directory that was not synced is lost",
+    SyncFailed: 1_000 "a sync fails",
+    DiskFull: 1_000 "the disk is full",
+    PartialWrite: 1_000 "a write takes only some octets",
+    AnswerLost: 10_000 "an answer is lost after the write took effect",
+    LateWrite: 10_000 "a write takes effect late",
+    LateCommit: 1_000 "a commit comes late, in time or not",
+    Slow: 10_000 "an answer is slow",
+    Reordered: 10_000 "answers come in another order",
+    Throttled: 10_000 "the store throttles",
+    Transient: 10_000 "an operation fails for once",
+    ShortRead: 10_000 "a read is short",
+    FlippedBit: 10_000 "a read has a flipped bit",
+    Overwritten: 10_000 "a create overwrites",
+    RaceBothWon: 1_000 "two racing creates both win",
+    Taken: 10_000 "a commit finds its place taken",
+    DetectedLoss: 1_000 "a loss by such a store is detected",
+    TwoWriters: 10_000 "two writers of the same mailboxes",
+    TwoSources: 10_000 "two sources of one mailbox",
+    TwoTransfers: 10_000 "two transfers in one process",
+    LongJournal: 1_000 "a journal is so long that commits are checkpoints",
+    Hit: 10_000 "a blob is not stored again",
+    New: 10_000 "a message is new",
+    Changed: 10_000 "a message's octets change",
+    Flagged: 10_000 "a message's flags change",
+    Moved: 10_000 "a message is moved",
+    Gone: 10_000 "a message is gone",
 }
 
 /// How often each event happened.
@@ -79,7 +80,7 @@ impl Coverage {
     pub fn rare(&self, seeds: u64) -> Vec<String> {
         let mut rare = Vec::new();
         for ((name, count), times) in NAMES.iter().zip(&self.0).zip(TIMES_MIN) {
-            let times = times * seeds.min(10_000) / 10_000;
+            let times = times * seeds / 100_000;
             if *count < times {
                 rare.push(format!("{name}: {count} times, not {times}"));
             }

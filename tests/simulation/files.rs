@@ -58,7 +58,8 @@ impl Machine {
         state.nodes.push(Node::directory());
         if let Node::Directory { names, durable } = &mut state.nodes[TOP] {
             let root = ROOT.trim_start_matches('/').to_owned();
-            (names.insert(root.clone(), 1), durable.insert(root, 1));
+            names.insert(root.clone(), 1);
+            durable.insert(root, 1);
         }
         Self(Arc::new(Mutex::new(state)))
     }

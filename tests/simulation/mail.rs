@@ -1,10 +1,10 @@
 //! The mail that is moved: what messages are, and sources that give few of them at a time.
 
+use crate::common::Drip;
 use crate::random::Random;
 use bytes::Bytes;
-use mailrail::Result;
 use mailrail::message::{Envelope, Evidence, Flags, Identity, InternalDate, MailboxName, SystemFlags};
-use mailrail::source::{Batch, Kind, Known, MailboxIter, MailboxSource, Memory, Source, SourceId};
+use mailrail::source::{Memory, Source, SourceId};
 use std::sync::{Arc, LazyLock};
 
 pub const MAILBOXES: [&str; 3] = ["anna", "bert", "carla"];
@@ -38,12 +38,19 @@ impl Version {
         version
     }
 
+    /// A message of a few words.
+    pub fn short(number: u64, random: &mut Random) -> Self {
+        let content = random.next();
+        let octets = format!("From: a@example.org\nSubject: {number} {content:x}\n\nHello.\n").into();
+        Self { folder: FOLDERS[0], flags: 0, octets, content }
+    }
+
     /// Gives it other octets.
     pub fn rewrite(&mut self, number: u64, random: &mut Random) {
         self.content = random.next();
         let mut octets = format!("From: a@example.org\nSubject: {number} {:x}\n", self.content);
         // Some have long attachments whatever is drawn, so that there are two packs.
-        let is_long = number % 5 == 0;
+        let is_long = number.is_multiple_of(5);
         if is_long || random.per_mille(450) {
             octets
                 .push_str("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b\"\n\n--=b\n\nSee there.\n");
@@ -97,56 +104,7 @@ pub fn source_id(number: usize) -> SourceId {
     SourceId::new([number as u8 + 1; 16])
 }
 
-/// Mail in memory that comes a few messages at a time, so that few messages make several commits.
-#[derive(Debug)]
-pub struct Drip {
-    memory: Memory,
-    entries: usize,
-}
-
-impl Drip {
-    pub fn new(memory: Memory, entries: usize) -> Arc<dyn Source> {
-        Arc::new(Self { memory, entries })
-    }
-}
-
-impl Source for Drip {
-    fn id(&self) -> SourceId {
-        self.memory.id()
-    }
-
-    fn kind(&self) -> Kind {
-        self.memory.kind()
-    }
-
-    fn mailboxes(&self) -> Result<MailboxIter> {
-        let entries = self.entries;
-        Ok(Box::new(self.memory.mailboxes()?.map(move |mailbox| {
-            let inner = mailbox?;
-            Ok(Box::new(Dripping { inner, entries }) as Box<dyn MailboxSource>)
-        })))
-    }
-}
-
-struct Dripping {
-    inner: Box<dyn MailboxSource>,
-    entries: usize,
-}
-
-impl MailboxSource for Dripping {
-    fn name(&self) -> &MailboxName {
-        self.inner.name()
-    }
-
-    fn fill(&mut self, known: &mut dyn Known, batch: &mut Batch) -> Result<bool> {
-        for _ in 0..self.entries {
-            let mut one = Batch::new(1);
-            let more = self.inner.fill(known, &mut one)?;
-            one.into_entries().into_iter().for_each(|entry| batch.push(entry));
-            if !more {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
+/// Mail that comes a few messages at a time, so that few messages make several commits.
+pub fn dripping(memory: Memory, entries: u64) -> Arc<dyn Source> {
+    Arc::new(Drip(Arc::new(memory), entries as usize))
 }

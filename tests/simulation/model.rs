@@ -66,15 +66,23 @@ impl Tracked {
 
 impl Model {
     /// Adds a message to a source.
-    pub fn add(&mut self, mailbox: usize, source: usize, random: &mut Random) -> Key {
-        let number = self.next;
+    pub fn add(&mut self, mailbox: usize, source: usize, random: &mut Random) {
+        let version = Version::new(self.next, random);
+        self.add_version(mailbox, source, version);
+    }
+
+    /// Adds a message of a few words to the enumerated source.
+    pub fn add_short(&mut self, mailbox: usize, random: &mut Random) {
+        let version = Version::short(self.next, random);
+        self.add_version(mailbox, PULLED, version);
+    }
+
+    fn add_version(&mut self, mailbox: usize, source: usize, version: Version) {
+        let key = (mailbox, format!("{}{}", ["m", "a"][source], self.next));
         self.next += 1;
-        let key = (mailbox, format!("{}{number}", ["m", "a"][source]));
         let mut versions = vec![None; self.generation];
-        versions.push(Some(Version::new(number, random)));
-        let tracked = Tracked { source, versions, whole: None, octets: None, since: 0 };
-        self.messages.insert(key.clone(), tracked);
-        key
+        versions.push(Some(version));
+        self.messages.insert(key, Tracked { source, versions, whole: None, octets: None, since: 0 });
     }
 
     /// The next generation, so far the same as this one.

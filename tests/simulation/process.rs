@@ -32,6 +32,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     pub protection: Protection,
     pub seed: u64,
+    /// How many messages fill a commit.
+    pub commit_messages: u32,
     /// There was no repository when it began.
     pub is_first: bool,
 }
@@ -63,9 +65,9 @@ pub struct Restored {
 pub type Stop = oneshot::Receiver<()>;
 
 /// Settings with which twenty messages make several packs and commits.
-pub fn settings() -> Settings {
+fn settings(commit_messages: u32) -> Settings {
     let mut settings = Settings::default();
-    (settings.pack_bytes_max, settings.commit_messages_max) = (16 << 10, 3);
+    (settings.pack_bytes_max, settings.commit_messages_max) = (16 << 10, commit_messages);
     (settings.recipe_block_bytes, settings.compression_level) = (4 << 10, 1);
     settings
 }
@@ -76,7 +78,7 @@ impl Context {
         let store = Arc::clone(&self.store);
         let repository = Repository::open_or_create_with(store, self.protection.clone(), seams).await?;
         let resources = Resources::inline(MEMORY)?;
-        Engine::builder(repository).resources(resources).settings(settings()).build()
+        Engine::builder(repository).resources(resources).settings(settings(self.commit_messages)).build()
     }
 
     /// The same over a repository that is there; `None` if there is none and there was none when the process began.
@@ -87,7 +89,7 @@ impl Context {
             opened => opened?,
         };
         let resources = Resources::inline(MEMORY)?;
-        Engine::builder(repository).resources(resources).settings(settings()).build().map(Some)
+        Engine::builder(repository).resources(resources).settings(settings(self.commit_messages)).build().map(Some)
     }
 
     fn seams(&self) -> Seams {

@@ -79,6 +79,9 @@ impl Story {
     /// Rounds in which things go wrong, and then an end in which nothing does.
     fn told(&mut self) -> Result<(), String> {
         self.populate();
+        if self.world.random.per_mille(80) {
+            self.lengthen()?;
+        }
         let rounds = self.world.random.between(2, 3);
         for round in 0..rounds {
             if round > 0 && self.world.random.per_mille(650) {
@@ -101,6 +104,19 @@ impl Story {
         for _ in 0..random.between(2, 4) {
             model.add(0, APPENDED, random);
         }
+    }
+
+    /// A mailbox whose journal is so long that the next commits are checkpoints.
+    fn lengthen(&mut self) -> Result<(), String> {
+        let World { random, model, network, commit_messages, .. } = &mut self.world;
+        network.count(Event::LongJournal);
+        *commit_messages = 1;
+        for _ in 0..random.between(25, 40) {
+            model.add_short(0, random);
+        }
+        self.world.push_directly()?;
+        self.rows = self.world.inspect(false)?.0.messages;
+        Ok(())
     }
 
     /// The source goes on living.

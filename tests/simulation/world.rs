@@ -32,6 +32,8 @@ pub struct World {
     pub mailboxes: usize,
     /// Whether nothing that follows from conditional writes holds.
     pub is_lawless: bool,
+    /// How many messages fill a commit.
+    pub commit_messages: u32,
     running: Vec<Running>,
     /// What runs said they had stored.
     claimed: u64,
@@ -94,6 +96,7 @@ impl World {
             model,
             mailboxes,
             is_lawless: false,
+            commit_messages: 3,
             running: Vec::new(),
             claimed: 0,
             accounts: Vec::new(),
@@ -104,14 +107,14 @@ impl World {
     fn context(&self, number: usize, store: Arc<dyn mailrail::store::Store>) -> Context {
         let (network, protection) = (self.network.clone(), self.protection.clone());
         let is_first = !network.has("config");
-        Context { network, number, store, protection, seed: self.seed, is_first }
+        Context { network, number, store, protection, seed: self.seed, commit_messages: self.commit_messages, is_first }
     }
 
     /// A process that moves the enumerated source as it is now, so many times at once.
     pub fn push(&mut self, transfers: usize, weather: Weather) -> usize {
         let (number, store) = self.network.process(self.model.generation, weather, false);
         let sources: Vec<Arc<dyn Source>> = (0..transfers)
-            .map(|_| mail::Drip::new(self.model.source(self.mailboxes), self.random.between(1, 3) as usize))
+            .map(|_| mail::dripping(self.model.source(self.mailboxes), self.random.between(1, 3)))
             .collect();
         let (stop, signal) = oneshot::channel();
         let (context, record) = (self.context(number, store), Records::default());
@@ -368,7 +371,7 @@ impl World {
     pub fn push_directly(&mut self) -> Result<Ledger, String> {
         let (number, store) = self.network.direct(self.model.generation);
         let context = self.context(number, store);
-        let source = mail::Drip::new(self.model.source(self.mailboxes), 4);
+        let source = mail::dripping(self.model.source(self.mailboxes), u64::from(self.commit_messages));
         let ledger = now(async { context.engine().await?.transfer_shared(source).finish().await })?.ledger;
         ledger.verify().map_err(|error| describe(&error))?;
         self.claimed += ledger.messages.stored;

@@ -134,10 +134,10 @@ impl State {
     fn write(&mut self, id: u64) {
         let Some(operation) = self.operations.get(&id) else { return };
         let call = operation.call.clone();
-        if let (Backend::Objects(objects), Call::Create(key, octets)) = (&mut self.backend, &call) {
-            if objects.put(key, octets) {
-                self.coverage.count(Event::RaceBothWon);
-            }
+        if let (Backend::Objects(objects), Call::Create(key, octets)) = (&mut self.backend, &call)
+            && objects.put(key, octets)
+        {
+            self.coverage.count(Event::RaceBothWon);
         }
         self.took_effect(id, Ok(Answer::Created(Created::New)));
     }

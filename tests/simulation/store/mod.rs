@@ -222,13 +222,13 @@ impl Network {
         end();
         let mut state = self.state();
         state.ending = None;
-        if manner == Manner::Power {
-            if let Backend::Files(machine) = &state.backend {
-                // A machine without power does nothing later.
-                machine.fail_power();
-                state.due.clear();
-                state.operations.clear();
-            }
+        if manner == Manner::Power
+            && let Backend::Files(machine) = &state.backend
+        {
+            // A machine without power does nothing later.
+            machine.fail_power();
+            state.due.clear();
+            state.operations.clear();
         }
     }
 
