@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
-use crate::message::{Flags, Folder, Identity, InternalDate, MailboxName};
+use crate::message::{Flags, Folder, FolderPath, Identity, InternalDate, MailboxName};
 use crate::pack::Location;
 use crate::recipe::{Part, Recipe, Section};
 use crate::repository::{Approval, Journal, MessageRow, Repository, RunId, RunRecord};
@@ -15,7 +15,7 @@ use crate::source::Reason;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Octets of pieces that are fetched at once.
@@ -103,15 +103,19 @@ pub struct Run {
 /// Lists a mailbox, as of `at` (nanoseconds since 1970) or now.
 pub(crate) async fn list(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<MailboxListing> {
     let journal = load(repository, mailbox, at).await?;
-    let folders = journal.folders.values().map(|record| record.folder.clone()).collect();
+    let records = journal.folders.iter().map(|(raw, record)| (raw.clone(), record.folder.clone()));
+    let mut folders: BTreeMap<_, _> = records.collect();
     let mut messages = Vec::new();
     journal
         .living(repository, |row| {
+            // No source has named the folder of a message that was appended.
+            let raw = row.envelope.folder.clone();
+            folders.entry(raw).or_insert_with_key(|raw| Folder::new(FolderPath::of_raw(raw.clone())));
             messages.push(info(row));
             Ok(())
         })
         .await?;
-    Ok(MailboxListing { folders, messages })
+    Ok(MailboxListing { folders: folders.into_values().collect(), messages })
 }
 
 fn info(row: MessageRow) -> MessageInfo {

@@ -53,8 +53,8 @@ impl Settings {
             Self { compression_level, .. } if !(1..=19).contains(compression_level) => {
                 refuse("the compression level must be from 1 to 19")
             }
-            Self { pack_bytes_max, .. } if !(1 << 20..=1 << 30).contains(pack_bytes_max) => {
-                refuse("a pack must be from 1 MiB to 1 GiB")
+            Self { pack_bytes_max, .. } if !(1 << 14..=1 << 30).contains(pack_bytes_max) => {
+                refuse("a pack must be from 16 KiB to 1 GiB")
             }
             Self { commit_bytes_max, .. } if !(1 << 16..=32 << 20).contains(commit_bytes_max) => {
                 refuse("a commit must be from 64 KiB to 32 MiB")

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use mailrail::ledger::Grade;
 use mailrail::ledger::Ledger;
-use mailrail::message::{Identity, MailboxName};
+use mailrail::message::{Envelope, Evidence, Identity, MailboxName, SystemFlags};
 use mailrail::repository::RunId;
 use mailrail::source::{Exclusion, Memory, Reason, Source, SourceId};
 use mailrail::store::{Created, Listed, MemoryStore, Payload, Store};
@@ -378,6 +378,28 @@ fn a_commit_that_is_left_without_an_answer_can_be_dropped_and_is_found_by_the_ne
     }
 }
 
+#[test]
+fn a_check_that_lists_before_a_writer_beside_it_is_done_finds_no_damage() {
+    let (memory, _) = mail(12);
+    let mut faulty = None;
+    let world = World::with(resources(), small_commits(), |store| {
+        let store = FaultyStore::new(Arc::new(store));
+        faulty = Some(store.clone());
+        Arc::new(store)
+    });
+    push(&world.engine, Drip(Arc::new(memory), 3));
+    let commits: Vec<_> = objects(&world.memory, "mailboxes/").into_keys().collect();
+    let (first, _) = commits[0].rsplit_once('/').unwrap();
+    let last = commits.iter().filter(|key| key.starts_with(first)).count() - 1;
+    let faulty = faulty.unwrap();
+    // Each listing is without what came after it, once: a pack, and the last commit of a journal.
+    faulty.plan(Plan::new(Operation::List, Fault::Omitted(0)).below("packs/"));
+    faulty.plan(Plan::new(Operation::List, Fault::Omitted(last)).below(format!("{first}/")).skipping(1));
+    let check = block_on(world.engine.check().finish()).unwrap();
+    assert_eq!(faulty.struck(), 2);
+    assert!(check.is_sound(), "{check:#?}");
+}
+
 // Several writers.
 
 /// A transfer that writes through a gate of its own.
@@ -448,6 +470,34 @@ fn writers_of_the_same_mailboxes_at_once_store_every_message_once() {
         }
         holds_exactly(&world, &expected, Some(60));
     }
+}
+
+#[test]
+fn a_message_that_another_writer_committed_meanwhile_gets_the_flags_that_were_told_later() {
+    let world = World::inline();
+    let memory = Memory::new(SourceId::new([1; 16]));
+    let put = |flags: SystemFlags| {
+        let mut envelope = Envelope::new("INBOX", named("1"));
+        (envelope.flags, envelope.evidence) = (flags.into(), Evidence("same".into()));
+        memory.remove(&alice(), b"INBOX", &named("1"));
+        memory.message(&alice(), envelope, message(1, 500));
+    };
+    let [mut older, mut newer] = [(SystemFlags::DRAFT, 10), (SystemFlags::SEEN, 11)].map(|(flags, seed)| {
+        put(flags);
+        let mut writer = Writer::new(&world, Arc::new(memory.clone()), small_commits(), seed);
+        // It has read the source and the journal, in which there is nothing, and waits with its commit.
+        assert!(writer.transfer.poll().is_none() && writer.gate.waiting() == 1);
+        writer
+    });
+    for (writer, stored) in [(&mut older, 1), (&mut newer, 0)] {
+        writer.gate.release_all();
+        let ledger = writer.transfer.poll().unwrap().unwrap().ledger;
+        assert_eq!((ledger.messages.stored, ledger.messages.unchanged), (stored, 1 - stored));
+    }
+    let listed = block_on(next_process(&world, 70).messages(&alice(), None)).unwrap().messages;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].flags, SystemFlags::SEEN.into());
+    assert_eq!(numbers(&push(&next_process(&world, 71), memory))[1..6], [0, 1, 0, 0, 0]);
 }
 
 #[test]

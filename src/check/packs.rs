@@ -15,6 +15,8 @@ const ERRORS_MAX: usize = 100;
 pub(super) struct Packs {
     pub(super) lengths: HashMap<PackId, u64>,
     pub(super) wanted: HashSet<PackId>,
+    /// Those that were not listed and were looked for.
+    pub(super) missing: HashSet<PackId>,
     /// Those that were marked as bad before.
     pub(super) marked: HashSet<PackId>,
     /// Of packs that fail: the offsets of blobs that are elsewhere, too.

@@ -11,14 +11,16 @@ pub(crate) use rebuild::{Progress, Rebuilding};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
-use crate::message::{Envelope, Identity, MailboxName};
+use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
 use crate::pack::PackId;
 use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository};
 use crate::resources::Resources;
-use crate::runtime;
+use crate::runtime::{self, Executor};
 use crate::sink::{MailboxSink, Note, Sink};
 use crate::source::Kind;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How many mailboxes are restored at once.
@@ -186,25 +188,19 @@ impl Restore {
         let kinds: Arc<Vec<Kind>> = Arc::new(journal.sources.iter().map(|source| source.kind.clone()).collect());
         let octets = self.window_octets();
         let is_ordered = self.sink.is_ordered();
+        let announced = journal.folders.keys().cloned().collect();
         let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope).await?;
-        let windows = stream::unfold(Some(planner), |planner| async {
-            let mut planner = planner?;
-            match planner.window().await {
-                Ok(window) => {
-                    let lost = planner.take_lost();
-                    let is_end = window.is_empty() && lost.is_empty();
-                    (!is_end).then_some((Ok((window, lost)), Some(planner)))
-                }
-                Err(error) => Some((Err(error), None)),
-            }
-        });
+        let state = Windows { planner, announced, sink: Arc::clone(&sink), kinds: Arc::clone(&kinds) };
+        let executor = Arc::clone(self.resources.executor());
+        let windows = stream::unfold(Some(state), move |state| Windows::next(state, Arc::clone(&executor)));
         let at_once = if is_ordered { 1 } else { self.resources.executor().parallelism() + 1 };
         let deliveries = windows.map(|window| {
             let (sink, kinds) = (Arc::clone(&sink), Arc::clone(&kinds));
             async move {
-                let (window, lost) = window?;
+                let (window, lost, notes) = window?;
                 let mut report = self.window(name, window, sink, kinds).await;
                 lost.iter().for_each(|lost| report.fail_commit(name, lost));
+                report.note(notes);
                 Ok(report)
             }
         });
@@ -380,6 +376,55 @@ impl Restore {
             }
         }
     }
+}
+
+/// The windows of one mailbox, as they are planned.
+struct Windows {
+    planner: Planner,
+    /// The folders, by raw octets, that the sink has been told of.
+    announced: HashSet<Bytes>,
+    sink: Arc<dyn MailboxSink>,
+    kinds: Arc<Vec<Kind>>,
+}
+
+/// Messages to deliver together, commits that were found lost on the way to them, and what the sink noted of their folders.
+type Window = (Vec<Planned>, Vec<LostCommit>, Vec<Note>);
+
+impl Windows {
+    /// The next window, whose folders the sink has been told of; and what comes behind it.
+    async fn next(state: Option<Self>, executor: Arc<dyn Executor>) -> Option<(Result<Window>, Option<Self>)> {
+        let mut state = state?;
+        let window = match state.planner.window().await {
+            Ok(window) => window,
+            Err(error) => return Some((Err(error), None)),
+        };
+        let lost = state.planner.take_lost();
+        if window.is_empty() && lost.is_empty() {
+            return None;
+        }
+        let folders = unannounced(&window, &mut state.announced, &state.kinds);
+        let sink = Arc::clone(&state.sink);
+        let announced = runtime::run(&*executor, move || {
+            let mut notes = Vec::new();
+            folders.iter().try_for_each(|(folder, kind)| sink.folder(folder, kind, &mut notes))?;
+            Ok::<_, Error>(notes)
+        });
+        let notes = announced.await.and_then(|notes| notes);
+        Some((notes.map(|notes| (window, lost, notes)), Some(state)))
+    }
+}
+
+/// The folders of messages whose folder is in no record: those of appended messages, and of messages whose folder another source no longer has.
+fn unannounced(window: &[Planned], announced: &mut HashSet<Bytes>, kinds: &[Kind]) -> Vec<(Folder, Kind)> {
+    let mut folders = Vec::new();
+    for Planned { row, .. } in window.iter().filter(|planned| planned.row.quarantine.is_none()) {
+        if announced.insert(row.envelope.folder.clone()) {
+            let kind = kinds.get(row.source as usize).cloned();
+            let kind = kind.unwrap_or_else(|| Kind::Other("unknown".into()));
+            folders.push((Folder::new(FolderPath::of_raw(row.envelope.folder.clone())), kind));
+        }
+    }
+    folders
 }
 
 /// Delivers messages of one mailbox, on workers.

