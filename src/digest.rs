@@ -1,6 +1,7 @@
 //! Digests: BLAKE3, keyed with the repository's dedup domain, so that two repositories show no equal digests.
 
 use std::fmt;
+use zeroize::Zeroize;
 
 /// A keyed BLAKE3 digest, 32 octets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,12 @@ impl Domain {
     #[must_use]
     pub fn hasher(&self) -> Hasher {
         Hasher(blake3::Hasher::new_keyed(&self.0))
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::check::Check;
 use crate::compare::Compare;
 use crate::error::Result;
-use crate::index::Index;
 use crate::message::MailboxName;
-use crate::reading::{self, MailboxListing, Run, Statistics};
+use crate::reading::{self, MailboxListing, MessageInfo, Run, Statistics};
 use crate::recipe::Part;
-use crate::repository::Repository;
+use crate::repair::{Recover, Repair};
+use crate::repository::{Approval, Repository, RunId};
 use crate::resources::Resources;
 use crate::restore::Restore;
 use crate::settings::Settings;
@@ -51,8 +51,7 @@ impl Engine {
     /// As [`transfer`](Self::transfer), for a source that is shared already.
     #[must_use]
     pub fn transfer_shared(&self, source: Arc<dyn Source>) -> Transfer {
-        let index: Arc<dyn Index> = Arc::clone(self.resources.index()) as _;
-        Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), index, source)
+        Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), source)
     }
 
     /// Opens a mailbox for appending. `source` tells this embedder's messages from those of other sources in the same mailbox.
@@ -60,10 +59,9 @@ impl Engine {
     /// The transfer does the work: drive it, in a task of its own or beside the appends. It ends when the appender and its clones are dropped.
     #[must_use]
     pub fn append_to(&self, mailbox: MailboxName, source: SourceId) -> (Appender, Transfer) {
-        let index: Arc<dyn Index> = Arc::clone(self.resources.index()) as _;
         let kind = Kind::Other("append".to_owned());
         let (repository, resources) = (self.repository.clone(), self.resources.clone());
-        Transfer::appending(repository, resources, self.settings.clone(), index, mailbox, (source, kind))
+        Transfer::appending(repository, resources, self.settings.clone(), mailbox, (source, kind))
     }
 
     /// Restores what is in the repository into `sink`. Nothing happens until the restore is finished.
@@ -75,7 +73,7 @@ impl Engine {
     /// The folders and living messages of a mailbox, as of `at` (nanoseconds since 1970) or now. Memory: about 300 octets a message.
     ///
     /// # Cancel safety
-    /// Nothing is written; the same holds for all that only reads.
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such mailbox; damage of its journal; what the store reports.
@@ -84,7 +82,10 @@ impl Engine {
     }
 
     /// One message's octets, by its [ordinal](crate::reading::MessageInfo::ordinal). Verified as they come: the stream ends with an error if they are not the
-    /// ones that were stored, so nothing may be believed before its end.
+    /// ones that were stored, so nothing may be believed before its end. Memory: up to about 24 MiB, which is not charged to the budget.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
@@ -94,6 +95,9 @@ impl Engine {
 
     /// The parts of a message: media types, names, sizes. Reads no content.
     ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
+    ///
     /// # Errors
     /// As [`messages`](Self::messages).
     pub async fn parts(&self, mailbox: &MailboxName, ordinal: u64) -> Result<Vec<Part>> {
@@ -101,7 +105,10 @@ impl Engine {
     }
 
     /// The content of one part, by its place in [`parts`](Self::parts); reads no other part's. Exact base64 comes decoded, everything else in
-    /// the part's transfer encoding, as [`Part::body`] tells.
+    /// the part's transfer encoding, as [`Part::body`] tells. Every piece is verified before it comes. Memory: one piece, sealed and opened.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
@@ -114,7 +121,10 @@ impl Engine {
         reading::read_part(self.repository.clone(), self.resources.clone(), mailbox, ordinal, part).await
     }
 
-    /// What the repository holds and takes.
+    /// What the repository holds and takes. Reads every mailbox's rows.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// Damage of a journal; what the store reports.
@@ -124,16 +134,51 @@ impl Engine {
 
     /// The runs that recorded their end, oldest first.
     ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
+    ///
     /// # Errors
     /// Damage of a record; what the store reports.
     pub async fn runs(&self) -> Result<Vec<Run>> {
         reading::runs(&self.repository).await
     }
 
+    /// Records that somebody looked at a run whose [grade](crate::ledger::Grade) asks for it, and why it is good enough. It cannot be taken back.
+    ///
+    /// # Cancel safety
+    /// The approval is written or it is not.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such run; [`Invalid`](crate::ErrorKind::Invalid) if it needs no approval or no reason is given;
+    /// [`Exists`](crate::ErrorKind::Exists) if it is approved already.
+    pub async fn approve(&self, run: RunId, why: &str) -> Result<Approval> {
+        reading::approve(&self.repository, run, why).await
+    }
+
+    /// The living messages of a mailbox that are in quarantine: length and digest are of what could be read.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub async fn quarantined(&self, mailbox: &MailboxName) -> Result<Vec<MessageInfo>> {
+        reading::quarantined(&self.repository, mailbox).await
+    }
+
     /// Checks the repository. Nothing happens until the check is finished.
     #[must_use]
     pub fn check(&self) -> Check {
         Check::new(self.repository.clone(), self.resources.clone())
+    }
+
+    /// Repairs what can be repaired. Nothing happens until the repair is finished.
+    #[must_use]
+    pub fn repair(&self) -> Repair {
+        Repair::new(self.repository.clone(), self.resources.clone())
+    }
+
+    /// Restores all that can still be had of a damaged repository into `sink`. Nothing happens until the recovery is finished.
+    #[must_use]
+    pub fn recover(&self, sink: impl Sink) -> Recover {
+        Recover::new(self.repository.clone(), self.resources.clone(), Arc::new(sink))
     }
 
     /// Compares `source` with the repository. Nothing happens until the comparison is finished.

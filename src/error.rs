@@ -93,7 +93,8 @@ impl Error {
         self
     }
 
-    /// An operating system's error; `doing` says what was being done, and to what.
+    /// An operating system's error; `doing` says what was being done, and to what. Only what passes by itself (a timeout, a busy or stale
+    /// file) is worth a retry: a disk that cannot read an octet cannot read it the tenth time.
     pub fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -102,7 +103,9 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
             _ => ErrorKind::Unavailable,
         };
-        Self::new(kind, doing).because(source)
+        let error = Self::new(kind, doing);
+        let error = if passes(source.kind()) { error } else { error.retry_as(Retry::Never) };
+        error.because(source)
     }
 
     /// The caller's mistake.
@@ -131,6 +134,26 @@ impl Error {
     pub fn retry(&self) -> Retry {
         self.0.retry
     }
+}
+
+/// Whether an operating system's error may be gone a moment later.
+fn passes(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::Interrupted
+            | Kind::WouldBlock
+            | Kind::TimedOut
+            | Kind::ResourceBusy
+            | Kind::StaleNetworkFileHandle
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::NotConnected
+    )
 }
 
 impl fmt::Display for Error {
@@ -177,5 +200,8 @@ mod tests {
     fn throttling_is_worth_a_retry_and_a_wrong_key_is_not() {
         assert_eq!(Error::new(ErrorKind::Throttled, "slow down").retry(), Retry::Backoff);
         assert_eq!(Error::new(ErrorKind::Key, "wrong key").retry(), Retry::Never);
+        let retry = |kind| Error::io("reading", io::Error::from(kind)).retry();
+        assert_eq!(retry(io::ErrorKind::TimedOut), Retry::Backoff);
+        assert_eq!(retry(io::ErrorKind::Other), Retry::Never);
     }
 }

@@ -102,6 +102,8 @@ fn forged(secrets: &Secrets, octets: &[u8]) -> Vec<u8> {
 fn read(secrets: &Secrets, mut octets: Vec<u8>) -> Option<(usize, usize)> {
     let _ = Trailer::parse(octets.get(..TRAILER.min(octets.len()))?, octets.len() as u64);
     let reader = PackReader::new(ID, secrets, octets.get(..HEADER)?).ok()?;
+    // What reads from the front of a pack is what reads by its footer, if that reads.
+    reader.walk(&octets, &secrets.domain, |row, content| assert_eq!(row.at.content as usize, content.len()));
     let (mut all, mut bad) = (0, 0);
     let whole = reader.verify(&mut octets, &secrets.domain, |_, outcome| {
         all += 1;

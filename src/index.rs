@@ -5,8 +5,8 @@
 
 use crate::digest::Digest;
 use crate::pack::{Location, PackId, Row};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,10 +24,10 @@ pub(crate) trait Index: fmt::Debug + Send + Sync {
     /// Remembers rows of packs that no sweep up to `epoch` condemns.
     fn insert(&self, rows: &[Row], epoch: u64);
 
-    /// These packs were seen to be there, and no sweep up to `epoch` condemns them.
-    fn believe(&self, packs: &HashSet<PackId>, epoch: u64);
+    /// These packs (with their lengths) were seen to be there, and no sweep up to `epoch` condemns them.
+    fn believe(&self, packs: &HashMap<PackId, u64>, epoch: u64);
 
-    /// Whether no sweep up to `epoch` condemns this pack, as far as the index was told.
+    /// Whether no sweep up to `epoch` condemns this pack, as far as the index was told, and nobody found it damaged or gone.
     fn believes(&self, pack: &PackId, epoch: u64) -> bool;
 }
 
@@ -57,12 +57,13 @@ struct Slot {
     frame: u32,
 }
 
-/// Pack ids, each kept once.
+/// Pack ids, each kept once, and what is known of them.
 #[derive(Default)]
 struct Packs {
     ids: Vec<PackId>,
     /// Up to which sweep each is believed to be there.
     epochs: Vec<u64>,
+    trust: Vec<Trust>,
     numbers: HashMap<PackId, u32>,
 }
 
@@ -78,6 +79,26 @@ impl RamIndex {
         Self { shards, packs: Mutex::default(), rows_max }
     }
 
+    /// No row of this pack is a hit any more: it is damaged, or gone.
+    pub(crate) fn refuse(&self, pack: PackId) {
+        lock(&self.packs).set(pack, Trust::Refused);
+    }
+
+    /// Somebody looked and saw the pack.
+    pub(crate) fn saw(&self, pack: PackId) {
+        let mut packs = lock(&self.packs);
+        let number = packs.number(pack, 0) as usize;
+        if packs.trust[number] == Trust::Told {
+            packs.trust[number] = Trust::Seen;
+        }
+    }
+
+    /// Whether the pack was seen to exist, and nothing bad has been heard of it since.
+    pub(crate) fn is_seen(&self, pack: PackId) -> bool {
+        let packs = lock(&self.packs);
+        packs.numbers.get(&pack).is_some_and(|number| packs.trust[*number as usize] == Trust::Seen)
+    }
+
     fn shard(&self, key: &[u8; KEY]) -> MutexGuard<'_, Shard> {
         lock(&self.shards[usize::from(key[0]) % SHARDS])
     }
@@ -87,7 +108,7 @@ impl Index for RamIndex {
     fn look_up(&self, digest: &Digest, content: u32, epoch: u64) -> Option<Location> {
         let key = key(digest);
         let slot = self.shard(&key).get(&key, self.rows_max).filter(|slot| slot.content == content)?;
-        let pack = lock(&self.packs).get(slot.pack, epoch)?;
+        let pack = lock(&self.packs).hit(slot.pack, epoch)?;
         Some(Location {
             pack,
             offset: slot.offset.into(),
@@ -100,18 +121,18 @@ impl Index for RamIndex {
     fn insert(&self, rows: &[Row], epoch: u64) {
         for row in rows {
             let Ok(offset) = u32::try_from(row.at.offset) else { continue };
-            let pack = lock(&self.packs).number(row.at.pack, epoch);
+            let Some(pack) = lock(&self.packs).number_unless_refused(row.at.pack, epoch) else { continue };
             let slot = Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
             let key = key(&row.digest);
             self.shard(&key).insert(key, slot, self.rows_max);
         }
     }
 
-    fn believe(&self, packs: &HashSet<PackId>, epoch: u64) {
+    fn believe(&self, packs: &HashMap<PackId, u64>, epoch: u64) {
         let mut known = lock(&self.packs);
         let Packs { ids, epochs, .. } = &mut *known;
         for (id, believed) in ids.iter().zip(epochs) {
-            if packs.contains(id) {
+            if packs.contains_key(id) {
                 *believed = epoch.max(*believed);
             }
         }
@@ -119,7 +140,7 @@ impl Index for RamIndex {
 
     fn believes(&self, pack: &PackId, epoch: u64) -> bool {
         let known = lock(&self.packs);
-        known.numbers.get(pack).is_some_and(|number| known.epochs[*number as usize] >= epoch)
+        known.numbers.get(pack).is_some_and(|number| known.hit(*number, epoch).is_some())
     }
 }
 
@@ -150,9 +171,21 @@ impl Shard {
 }
 
 impl Packs {
-    fn get(&self, number: u32, epoch: u64) -> Option<PackId> {
+    /// The pack of this number, unless it is refused, or a sweep up to `epoch` may have condemned it.
+    fn hit(&self, number: u32, epoch: u64) -> Option<PackId> {
         let number = number as usize;
-        (self.epochs[number] >= epoch).then_some(self.ids[number])
+        (self.trust[number] != Trust::Refused && self.epochs[number] >= epoch).then(|| self.ids[number])
+    }
+
+    /// A refused pack's row must not take the place of another's.
+    fn number_unless_refused(&mut self, id: PackId, epoch: u64) -> Option<u32> {
+        let number = self.number(id, epoch);
+        (self.trust[number as usize] != Trust::Refused).then_some(number)
+    }
+
+    fn set(&mut self, id: PackId, trust: Trust) {
+        let number = self.number(id, 0) as usize;
+        self.trust[number] = trust;
     }
 
     fn number(&mut self, id: PackId, epoch: u64) -> u32 {
@@ -167,10 +200,22 @@ impl Packs {
                 let number = self.ids.len() as u32;
                 self.ids.push(id);
                 self.epochs.push(epoch);
+                self.trust.push(Trust::Told);
                 *entry.insert(number)
             }
         }
     }
+}
+
+/// What is known of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It was said to exist.
+    Told,
+    /// It was seen to exist.
+    Seen,
+    /// It is damaged or gone: its rows are no hits.
+    Refused,
 }
 
 /// Keys are digests already: their last octets are as good a hash as any. (The first ones choose the shard, so they vary less inside of it.)
@@ -221,6 +266,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_refused_pack_are_no_hits_even_if_it_was_seen() {
+        let index = RamIndex::new(1 << 20);
+        let pack = row(7).at.pack;
+        index.insert(&[row(7), row(8)], 0);
+        index.saw(pack);
+        assert!(index.is_seen(pack) && !index.is_seen(row(8).at.pack));
+        index.refuse(pack);
+        index.insert(&[row(7)], 0);
+        index.saw(pack);
+        assert!(!index.is_seen(pack));
+        assert_eq!(index.look_up(&row(7).digest, 7, 0), None);
+        assert_eq!(index.look_up(&row(8).digest, 8, 0), Some(row(8).at));
+        assert!(!index.believes(&pack, 0) && index.believes(&row(8).at.pack, 0));
+    }
+
+    #[test]
     fn the_cap_holds_and_what_is_asked_for_is_kept() {
         let index = RamIndex::new(1000 * RamIndex::ROW_OCTETS);
         index.insert(&[row(0)], 0);
@@ -243,7 +304,7 @@ mod tests {
         index.insert(&[row(7), row(8)], 1);
         assert_eq!(index.look_up(&row(7).digest, 7, 1), Some(row(7).at));
         assert_eq!(index.look_up(&row(7).digest, 7, 2), None);
-        index.believe(&HashSet::from([row(7).at.pack]), 2);
+        index.believe(&HashMap::from([(row(7).at.pack, 50)]), 2);
         assert_eq!(index.look_up(&row(7).digest, 7, 2), Some(row(7).at));
         assert!(index.believes(&row(7).at.pack, 2) && !index.believes(&row(8).at.pack, 2));
         // Who knows less may still tell of it, and believes no more than before.

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::source::{Exclusion, Reason};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The account of a run, or of the part of it that is over.
 ///
@@ -97,6 +98,44 @@ impl Incomplete {
     }
 }
 
+/// What a run amounts to, for who must decide whether to go on. From the ledger alone, so that anybody comes to the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "a scale of four, on which people decide; another step would change what the others mean"
+)]
+pub enum Grade {
+    /// Everything that was seen is stored, and everything there is was seen.
+    Perfect,
+    /// Everything there is was seen and nothing is pending, and at most one message in 10,000 is in quarantine, only because it vanished or
+    /// changed while it was read: what the next run mends by itself.
+    Good,
+    /// Something else is in quarantine, or pending, or could not be enumerated: somebody should look before the source is given up.
+    Investigate,
+    /// More than one message in a hundred is in quarantine.
+    Poor,
+}
+
+impl Grade {
+    /// Whether somebody must look, and [approve](crate::Engine::approve) the run or mend what is wrong.
+    #[must_use]
+    pub fn needs_approval(self) -> bool {
+        self >= Self::Investigate
+    }
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Perfect => "perfect",
+            Self::Good => "good",
+            Self::Investigate => "investigate",
+            Self::Poor => "poor",
+        })
+    }
+}
+
 /// An error with all its causes, on one line.
 #[must_use]
 pub fn describe(error: &Error) -> String {
@@ -159,6 +198,27 @@ impl Ledger {
         }
     }
 
+    /// The run's grade: see [`Grade`] for the rule.
+    #[must_use]
+    pub fn grade(&self) -> Grade {
+        let Messages { seen, quarantined, excluded, pending, reasons, .. } = &self.messages;
+        let messages = seen - excluded;
+        let passing = |reason: &Reason| matches!(reason, Reason::Vanished | Reason::Changed);
+        if self.is_complete() {
+            Grade::Perfect
+        } else if *quarantined > messages / 100 {
+            Grade::Poor
+        } else if *pending == 0
+            && self.incomplete.is_empty()
+            && *quarantined <= messages / 10_000
+            && reasons.keys().all(passing)
+        {
+            Grade::Good
+        } else {
+            Grade::Investigate
+        }
+    }
+
     /// Whether everything seen is stored, unchanged or no message, and everything there is was seen.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -183,5 +243,29 @@ mod tests {
         assert!(!ledger.is_complete());
         ledger.messages.stored += 1;
         assert!(ledger.verify().is_err());
+    }
+
+    #[test]
+    fn the_grade_is_by_what_is_missing_and_why() {
+        let ledger = |stored, quarantined: &[Reason], pending| {
+            let mut ledger = Ledger::default();
+            ledger.see(stored + quarantined.len() as u64 + pending + 7);
+            ledger.store(stored);
+            quarantined.iter().for_each(|reason| ledger.quarantine(*reason));
+            (0..7).for_each(|_| ledger.exclude(Exclusion::Temporary));
+            ledger.verify().unwrap();
+            ledger
+        };
+        assert_eq!(ledger(0, &[], 0).grade(), Grade::Perfect);
+        assert_eq!(ledger(20_000, &[], 0).grade(), Grade::Perfect);
+        assert_eq!(ledger(20_000, &[Reason::Vanished, Reason::Changed], 0).grade(), Grade::Good);
+        assert_eq!(ledger(20_000, &[Reason::Vanished, Reason::Short], 0).grade(), Grade::Investigate);
+        assert_eq!(ledger(20_000, &[Reason::Changed; 3], 0).grade(), Grade::Investigate);
+        assert_eq!(ledger(20_000, &[], 1).grade(), Grade::Investigate);
+        assert_eq!(ledger(98, &[Reason::Denied; 2], 0).grade(), Grade::Poor);
+        let mut unseen = ledger(20_000, &[], 0);
+        unseen.incomplete.push(Incomplete { name: "a folder".into(), reason: "denied".into() });
+        assert_eq!(unseen.grade(), Grade::Investigate);
+        assert!(Grade::Investigate.needs_approval() && !Grade::Good.needs_approval());
     }
 }

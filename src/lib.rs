@@ -58,6 +58,7 @@ pub mod organisation;
 mod pack;
 pub mod reading;
 pub mod recipe;
+pub mod repair;
 pub mod repository;
 pub mod resources;
 pub mod restore;
@@ -79,6 +80,9 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use repository::Repository;
 pub use resources::Resources;
 pub use seal::{Key, Protection};
+#[cfg(feature = "passphrase")]
+#[cfg_attr(docsrs, doc(cfg(feature = "passphrase")))]
+pub use seal::{Passphrase, PassphraseCost};
 pub use settings::Settings;
 
 /// The examples in README.md compile.

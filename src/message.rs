@@ -39,6 +39,15 @@ pub struct FolderPath {
     pub raw: Bytes,
 }
 
+impl FolderPath {
+    /// The path whose raw octets are its names in UTF-8, with a `/` between them.
+    #[must_use]
+    pub fn of_raw(raw: Bytes) -> Self {
+        let names = raw.split(|&octet| octet == b'/').filter(|name| !name.is_empty());
+        Self { names: names.map(|name| String::from_utf8_lossy(name).into_owned()).collect(), raw }
+    }
+}
+
 /// The attributes a message can carry on any server (RFC 3501 2.3.2), and Maildir's "passed".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SystemFlags(u8);

@@ -86,6 +86,13 @@ pub(crate) struct Location {
     pub(crate) frame: u32,
 }
 
+impl Location {
+    /// Where its frame ends in the pack.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.stored))
+    }
+}
+
 /// A row of a footer, of an index segment, of a commit's blob table: a blob and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -151,6 +158,17 @@ pub(crate) fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>> {
     if content.len() == length { Ok(content) } else { Err(Error::damaged("a frame's content has another length")) }
 }
 
+/// How long the content of a compressed item says that it is.
+fn told_length(payload: &[u8]) -> Result<usize> {
+    let unknown = || Error::damaged("a frame does not tell how long its content is");
+    let (codec, data) = payload.split_first().ok_or_else(unknown)?;
+    let length = match *codec {
+        codec if codec == Codec::Raw as u8 => data.len() as u64,
+        _ => zstd::zstd_safe::get_frame_content_size(data).ok().flatten().ok_or_else(unknown)?,
+    };
+    usize::try_from(length).ok().filter(|length| *length <= CONTENT_MAX).ok_or_else(unknown)
+}
+
 /// Builds one pack in memory.
 pub(crate) struct PackWriter {
     id: PackId,
@@ -187,9 +205,10 @@ impl PackWriter {
         let (offset, frame) = (self.octets.len(), self.rows.len());
         self.octets.extend_from_slice(&[0; FRAME_LENGTH]);
         packer.compress(content, &mut self.octets)?;
-        self.seal.seal(frame as u64, &mut self.octets, offset + FRAME_LENGTH)?;
-        let stored = self.octets.len() - offset;
+        let stored = self.octets.len() + TAG - offset;
+        // Known before it is sealed: the number of a frame that was sealed and then refused would be given again.
         let sealed = u32::try_from(stored - FRAME_LENGTH).map_err(|_| Error::internal("a frame is too long"))?;
+        self.seal.seal(frame as u64, &mut self.octets, offset + FRAME_LENGTH)?;
         self.octets[offset..offset + FRAME_LENGTH].copy_from_slice(&sealed.to_le_bytes());
         let at = Location {
             pack: self.id,
@@ -267,7 +286,46 @@ impl PackReader {
         decompress(self.seal.open(u64::from(at.frame), sealed)?, at.content as usize)
     }
 
-    /// The rows in the footer. `trailer` is the pack's last [`TRAILER`] octets, `footer` what [`footer_range`] named.
+    /// Walks the frames from the front of a pack whose end is lost, as each says its own length, and gives every blob that opens; its digest is made anew.
+    pub(crate) fn walk(&self, octets: &[u8], domain: &Domain, mut each: impl FnMut(Row, Vec<u8>)) {
+        let mut offset = HEADER;
+        for frame in 0..ROWS_MAX as u32 {
+            let rest = octets.get(offset..).unwrap_or_default();
+            let Some((length, _)) = rest.split_first_chunk::<FRAME_LENGTH>() else { return };
+            let stored = FRAME_LENGTH.saturating_add(u32::from_le_bytes(*length) as usize);
+            let Some(sealed) = rest.get(FRAME_LENGTH..stored) else { return };
+            let mut sealed = sealed.to_vec();
+            let opened = self.seal.open(u64::from(frame), &mut sealed);
+            if let Ok(content) = opened.and_then(|payload| decompress(payload, told_length(payload)?)) {
+                let at = Location {
+                    pack: self.id,
+                    offset: offset as u64,
+                    stored: stored as u32,
+                    content: content.len() as u32,
+                    frame,
+                };
+                each(Row { digest: domain.digest(&content), at }, content);
+            }
+            offset += stored;
+        }
+    }
+
+    /// The content of a blob of this pack, of which all octets are given, if it is what its row says.
+    pub(crate) fn blob_of(&self, octets: &[u8], row: &Row, domain: &Domain) -> Result<Vec<u8>> {
+        let frame = usize::try_from(row.at.offset).ok().zip(usize::try_from(row.at.end()).ok());
+        let frame = frame.and_then(|(from, to)| octets.get(from..to));
+        let mut frame = frame.ok_or_else(|| Error::damaged("a frame lies outside its pack"))?.to_vec();
+        self.verified(row, &mut frame, domain)
+    }
+
+    /// The content of a blob, of whose frame all octets are given, if it is what its row says.
+    pub(crate) fn verified(&self, row: &Row, frame: &mut [u8], domain: &Domain) -> Result<Vec<u8>> {
+        let content = self.blob(&row.at, frame)?;
+        let is_same = domain.digest(&content) == row.digest;
+        if is_same { Ok(content) } else { Err(Error::damaged("a blob's content has another digest")) }
+    }
+
+    /// The rows in the footer, whose sealed octets `footer` are, from where `trailer` says.
     pub(crate) fn footer(&self, trailer: &Trailer, footer: &mut [u8]) -> Result<Vec<Row>> {
         let payload = self.seal.open(u64::from(trailer.frames), footer)?;
         let mut decoder = Decoder::new(payload);
@@ -299,11 +357,7 @@ impl PackReader {
             let frame = body.get_mut(from..from + row.at.stored as usize);
             let outcome = frame
                 .ok_or_else(|| Error::damaged("a frame lies outside its pack"))
-                .and_then(|frame| self.blob(&row.at, frame))
-                .and_then(|content| {
-                    let same = domain.digest(&content) == row.digest;
-                    if same { Ok(()) } else { Err(Error::damaged("a blob's content has another digest")) }
-                });
+                .and_then(|frame| self.verified(row, frame, domain).map(drop));
             each(row, outcome);
         }
         Ok(())
@@ -390,6 +444,29 @@ mod tests {
                 reader.verify(&mut pack.octets, &secrets.domain, |_, outcome| bad += usize::from(outcome.is_err()))
             });
             prop_assert!(whole.is_err() || bad > 0, "a flipped bit at {} went unnoticed", at);
+        }
+    }
+
+    #[test]
+    fn a_pack_whose_end_is_lost_reads_from_its_front() {
+        for master in [None, Some([9; 32])] {
+            let secrets = secrets(master);
+            let blobs = [vec![b'a'; 2000], Vec::new(), (0..=255).collect(), vec![b'b'; 70_000]];
+            let pack = build(&secrets, &blobs);
+            let reader = PackReader::new(pack.id, &secrets, &pack.octets).unwrap();
+            let walked = |octets: &[u8]| {
+                let mut rows = Vec::new();
+                reader.walk(octets, &secrets.domain, |row, content| rows.push((row, content)));
+                rows
+            };
+            let all: Vec<_> = pack.rows.iter().copied().zip(blobs.iter().cloned()).collect();
+            assert_eq!(walked(&pack.octets), all);
+            let end = pack.rows[3].at.end() as usize;
+            assert_eq!(walked(&pack.octets[..end]), all);
+            assert_eq!(walked(&pack.octets[..end - 1]), all[..3]);
+            let mut flipped = pack.octets.clone();
+            flipped[pack.rows[0].at.offset as usize + 6] ^= 1;
+            assert_eq!(walked(&flipped), all[1..]);
         }
     }
 

@@ -3,10 +3,10 @@
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
-use crate::message::{Flags, Folder, Identity, InternalDate, MailboxName};
+use crate::message::{Flags, Folder, FolderPath, Identity, InternalDate, MailboxName};
 use crate::pack::Location;
 use crate::recipe::{Part, Recipe, Section};
-use crate::repository::{Journal, MessageRow, Repository, RunRecord};
+use crate::repository::{Approval, Ended, Journal, MessageRow, Repository, RunId, RunRecord};
 use crate::resources::Resources;
 use crate::restore::{Fetcher, Planned, Planner, Progress, Rebuilding};
 use crate::runtime;
@@ -15,7 +15,7 @@ use crate::source::Reason;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Octets of pieces that are fetched at once.
@@ -88,26 +88,34 @@ pub struct Statistics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
+    /// Its name.
+    pub id: RunId,
     /// When it began: nanoseconds since 1970.
     pub started: u64,
     /// When it recorded its end: nanoseconds since 1970.
     pub ended: u64,
     /// Its account.
     pub ledger: Ledger,
+    /// What somebody said of it who looked at it.
+    pub approval: Option<Approval>,
 }
 
 /// Lists a mailbox, as of `at` (nanoseconds since 1970) or now.
 pub(crate) async fn list(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<MailboxListing> {
     let journal = load(repository, mailbox, at).await?;
-    let folders = journal.folders.values().map(|record| record.folder.clone()).collect();
+    let records = journal.folders.iter().map(|(raw, record)| (raw.clone(), record.folder.clone()));
+    let mut folders: BTreeMap<_, _> = records.collect();
     let mut messages = Vec::new();
     journal
         .living(repository, |row| {
+            // No source has named the folder of a message that was appended.
+            let raw = row.envelope.folder.clone();
+            folders.entry(raw).or_insert_with_key(|raw| Folder::new(FolderPath::of_raw(raw.clone())));
             messages.push(info(row));
             Ok(())
         })
         .await?;
-    Ok(MailboxListing { folders, messages })
+    Ok(MailboxListing { folders: folders.into_values().collect(), messages })
 }
 
 fn info(row: MessageRow) -> MessageInfo {
@@ -173,6 +181,15 @@ impl Reading {
             });
             match advanced.await {
                 Ok((rebuilding, Ok(Progress::NeedsMore))) => self.rebuilding = Some(rebuilding),
+                Ok((mut rebuilding, Err(error))) if rebuilding.is_stuck() => {
+                    // A piece that does not read may be elsewhere, too.
+                    match rebuilding.take_stuck() {
+                        Some((at, place)) if self.fetcher.is_elsewhere(at, place).await => {
+                            self.rebuilding = Some(rebuilding);
+                        }
+                        _ => return Some(Err(error)),
+                    }
+                }
                 Ok((_, Ok(Progress::Done))) => {}
                 Ok((_, Err(error))) | Err(error) => return Some(Err(error)),
             }
@@ -243,11 +260,7 @@ pub(crate) async fn read_part(
         async move {
             match item {
                 Item::Octets(octets) => Ok(octets),
-                Item::Piece(at) => {
-                    let fetched = fetcher.fetch([at]).await;
-                    let opened = runtime::run(&**resources.executor(), move || fetched.blob(&at));
-                    opened.await?.map(Bytes::from)
-                }
+                Item::Piece(at) => fetcher.blob(at, &**resources.executor()).await.map(Bytes::from),
             }
         }
     });
@@ -257,6 +270,34 @@ pub(crate) async fn read_part(
 enum Item {
     Octets(Bytes),
     Piece(Location),
+}
+
+/// Approves a run that needs it.
+pub(crate) async fn approve(repository: &Repository, run: RunId, why: &str) -> Result<Approval> {
+    let key = run.key();
+    let octets = repository.store().read(&key, None).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no run {run}")),
+        _ => error,
+    })?;
+    let RunRecord::Ended(record) = RunRecord::open(repository, &key, &octets)? else {
+        return Err(Error::invalid(format!("run {run} did not record its end")));
+    };
+    let grade = record.ledger.grade();
+    if !grade.needs_approval() {
+        return Err(Error::invalid(format!("run {run} is {grade}: there is nothing to approve")));
+    }
+    Approval::write(repository, run, why).await
+}
+
+/// The living messages of a mailbox that are in quarantine.
+pub(crate) async fn quarantined(repository: &Repository, mailbox: &MailboxName) -> Result<Vec<MessageInfo>> {
+    let mut messages = Vec::new();
+    let keep = |row: MessageRow| {
+        messages.extend(row.quarantine.is_some().then(|| info(row)));
+        Ok(())
+    };
+    load(repository, mailbox, None).await?.living(repository, keep).await?;
+    Ok(messages)
 }
 
 /// Counts what the repository holds.
@@ -303,8 +344,11 @@ pub(crate) async fn runs(repository: &Repository) -> Result<Vec<Run>> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if let RunRecord::Ended(record) = RunRecord::open(repository, &object.key, &octets)? {
-            runs.push(Run { started: record.started, ended: record.written, ledger: record.ledger });
+        let RunRecord::Ended(record) = RunRecord::open(repository, &object.key, &octets)? else { continue };
+        if let Some(id) = RunId::of_key(&object.key) {
+            let Ended { started, written, ledger, .. } = *record;
+            let approval = if ledger.grade().needs_approval() { Approval::read(repository, id).await? } else { None };
+            runs.push(Run { id, started, ended: written, ledger, approval });
         }
     }
     runs.sort_by_key(|run| run.started);

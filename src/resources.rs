@@ -87,6 +87,11 @@ impl Resources {
         &self.budget
     }
 
+    /// The octets of the budget that can be had at all: without what the index has for good.
+    pub(crate) fn available(&self) -> u64 {
+        self.budget.octets() - self.budget.octets() / Self::INDEX_SHARE
+    }
+
     pub(crate) fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
     }

@@ -2,6 +2,8 @@
 //! transfer can run deterministically on one thread.
 
 use crate::error::{Error, Result};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
@@ -112,6 +114,25 @@ impl fmt::Debug for WorkerPool {
     }
 }
 
+/// Runs each job on a new thread of its own: for what is rare and takes long.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
+pub struct ThreadPerJob;
+
+impl Executor for ThreadPerJob {
+    fn execute(&self, job: Job) {
+        match WorkerPool::new(1) {
+            // Its thread ends behind the only job.
+            Ok(pool) => pool.execute(job),
+            Err(_) => Inline.execute(job),
+        }
+    }
+
+    fn parallelism(&self) -> usize {
+        usize::MAX
+    }
+}
+
 /// Tells the time. Nothing that may not be lost depends on it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time since 1970-01-01T00:00:00Z.
@@ -124,10 +145,29 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     #[allow(clippy::disallowed_methods, reason = "this is the one place that asks")]
     fn now(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// Lets time go by, between one try and the next.
+pub trait Timer: fmt::Debug + Send + Sync + 'static {
+    /// Resolves after this time, on any runtime.
+    ///
+    /// # Cancel safety
+    /// Nothing happens if the future is dropped.
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// Real time, kept by a thread of its own that is started with the first sleep: it needs no runtime's timer to be enabled.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
+pub struct SystemTimer;
+
+impl Timer for SystemTimer {
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        futures_timer::Delay::new(time).boxed()
     }
 }
 

@@ -3,10 +3,17 @@
 //! Each object has a random salt; its key is derived from the repository's secret, the object's kind, its name and the salt; nonces count
 //! the object's frames. So no nonce repeats under a key, and an object moved to another name does not open. Layout: docs/format.md.
 
+#[cfg(feature = "passphrase")]
+mod passphrase;
+
+#[cfg(feature = "passphrase")]
+pub use passphrase::{Passphrase, PassphraseCost};
+
 use crate::digest::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::fmt;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Octets that sealing adds to a frame, with a key or without.
 pub(crate) const TAG: usize = 16;
@@ -18,13 +25,17 @@ pub(crate) const SALT: usize = 32;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Protection {
-    /// Everything is encrypted and authenticated (AES-256-GCM) under keys derived from this one.
+    /// Everything is encrypted and authenticated (AES-256-GCM) under secrets that this key unwraps.
     Key(Key),
+    /// The same, under a key that Argon2id makes from a passphrase.
+    #[cfg(feature = "passphrase")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "passphrase")))]
+    Passphrase(Passphrase),
     /// Nothing is encrypted. Damage is still noticed, but who can write to the store can also forge.
     None,
 }
 
-/// A 256-bit key. Its owner keeps it: without it a sealed repository is noise.
+/// A 256-bit key. Its owner keeps it: without it (or another one that was added) a sealed repository is noise. Overwritten when it is dropped.
 #[derive(Clone)]
 pub struct Key([u8; 32]);
 
@@ -47,6 +58,12 @@ impl Key {
     }
 }
 
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(..)")
@@ -62,6 +79,9 @@ pub(crate) enum ObjectKind {
     Segment,
     Run,
     Sweep,
+    Approval,
+    Bad,
+    Moves,
 }
 
 impl ObjectKind {
@@ -74,16 +94,25 @@ impl ObjectKind {
             Self::Segment => *b"MRINDX\x01\x00",
             Self::Run => *b"MRRUNS\x01\x00",
             Self::Sweep => *b"MRSWEP\x01\x00",
+            Self::Approval => *b"MRAPPR\x01\x00",
+            Self::Bad => *b"MRBADP\x01\x00",
+            Self::Moves => *b"MRMOVE\x01\x00",
         }
     }
 }
 
-/// What a repository keeps secret.
+/// What a repository keeps secret. Overwritten when it is dropped.
 #[derive(Clone)]
 pub(crate) struct Secrets {
     pub(crate) domain: Domain,
     /// The key that object keys are derived from, if there is protection.
     pub(crate) master: Option<[u8; 32]>,
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        self.master.zeroize();
+    }
 }
 
 impl fmt::Debug for Secrets {
@@ -96,8 +125,9 @@ impl fmt::Debug for Secrets {
 pub(crate) struct Seal(Cipher);
 
 enum Cipher {
+    // The key schedule is ring's, which does not overwrite it.
     Aead(Box<LessSafeKey>),
-    Checksum([u8; 32]),
+    Checksum(Zeroizing<[u8; 32]>),
 }
 
 impl Seal {
@@ -143,7 +173,8 @@ impl Seal {
             Cipher::Checksum(key) => {
                 let length = sealed.len().checked_sub(TAG).ok_or_else(bad)?;
                 let (payload, tag) = sealed.split_at_mut(length);
-                if checksum(key, frame, payload) == *tag { Ok(payload) } else { Err(bad()) }
+                let is_same = checksum(key, frame, payload) == *tag || cfg!(planted = "no_digest_check");
+                if is_same { Ok(payload) } else { Err(bad()) }
             }
         }
     }
@@ -155,10 +186,14 @@ impl fmt::Debug for Seal {
     }
 }
 
-fn object_key(secret: &[u8; 32], kind: ObjectKind, name: &str, salt: &[u8; SALT]) -> [u8; 32] {
+fn object_key(secret: &[u8; 32], kind: ObjectKind, name: &str, salt: &[u8; SALT]) -> Zeroizing<[u8; 32]> {
     let mut hasher = blake3::Hasher::new_keyed(secret);
     hasher.update(b"mailrail object key 1").update(&kind.magic()).update(salt).update(name.as_bytes());
-    *hasher.finalize().as_bytes()
+    let mut hash = hasher.finalize();
+    let key = Zeroizing::new(*hash.as_bytes());
+    hash.zeroize();
+    hasher.zeroize();
+    key
 }
 
 fn nonce(frame: u64) -> Nonce {

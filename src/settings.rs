@@ -23,7 +23,9 @@ pub struct Settings {
     pub commit_messages_max: u32,
     /// Octets of recipes that are compressed together. 1 MiB by default.
     pub recipe_block_bytes: usize,
-    /// Trust no evidence: read every message again, and store what differs.
+    /// With more messages than this in quarantine, a run that is going wrong ends: what has begun is committed, no new message is begun. No limit by default.
+    pub quarantined_max: Option<u64>,
+    /// Trust no evidence: read every message again, and store what differs. If packs are marked as bad, content that only they held is stored again, too.
     pub reread: bool,
 }
 
@@ -37,6 +39,7 @@ impl Default for Settings {
             commit_bytes_max: 8 << 20,
             commit_messages_max: 1 << 16,
             recipe_block_bytes: 1 << 20,
+            quarantined_max: None,
             reread: false,
         }
     }
@@ -50,8 +53,8 @@ impl Settings {
             Self { compression_level, .. } if !(1..=19).contains(compression_level) => {
                 refuse("the compression level must be from 1 to 19")
             }
-            Self { pack_bytes_max, .. } if !(1 << 20..=1 << 30).contains(pack_bytes_max) => {
-                refuse("a pack must be from 1 MiB to 1 GiB")
+            Self { pack_bytes_max, .. } if !(1 << 14..=1 << 30).contains(pack_bytes_max) => {
+                refuse("a pack must be from 16 KiB to 1 GiB")
             }
             Self { commit_bytes_max, .. } if !(1 << 16..=32 << 20).contains(commit_bytes_max) => {
                 refuse("a commit must be from 64 KiB to 32 MiB")

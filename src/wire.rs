@@ -1,7 +1,6 @@
 //! The encoding of everything structured inside objects: LEB128 numbers and length-prefixed octets (docs/format.md, "Encoding").
 //!
 //! Decoding never trusts a length: it is checked against what is left before anything is reserved.
-#![allow(dead_code)]
 
 use crate::error::{Error, Result};
 

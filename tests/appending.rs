@@ -88,3 +88,29 @@ fn a_mailbox_that_waits_for_messages_can_be_shut_down_and_aborted() {
         assert_eq!(appender.has("", "one").await.unwrap_err().kind(), ErrorKind::Cancelled);
     });
 }
+
+#[test]
+fn appended_messages_are_restored_though_no_source_has_named_their_folder() {
+    block_on(async {
+        let engine = engine(Resources::inline(64 << 20).unwrap()).await;
+        let anna = MailboxName::new("anna");
+        let (appender, transfer) = engine.append_to(anna.clone(), SOURCE);
+        let appends = async {
+            for folder in ["", "Archive/2026"] {
+                let envelope = Envelope::new(folder, Identity::Named("one".into()));
+                appender.append(envelope, b"Subject: x\n\nx\n".to_vec()).await.unwrap();
+            }
+            drop(appender);
+        };
+        join(appends, transfer.finish()).await.1.unwrap();
+        let folders = engine.messages(&anna, None).await.unwrap().folders;
+        let names: Vec<_> = folders.into_iter().map(|folder| folder.path.names).collect();
+        assert_eq!(names, [vec![], vec!["Archive".to_owned(), "2026".to_owned()]]);
+        let directory = tempfile::tempdir().unwrap();
+        let maildir = mailrail::sink::Maildir::new(directory.path().join("maildir"));
+        let eml = mailrail::sink::Eml::new(directory.path().join("eml"));
+        for report in [engine.restore(maildir).finish().await.unwrap(), engine.restore(eml).finish().await.unwrap()] {
+            assert_eq!((report.restored, report.failed), (2, 0), "{report:#?}");
+        }
+    });
+}

@@ -10,7 +10,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 9] = ["push", "restore", "compare", "check", "ls", "stats", "forget", "sweep", "demo"];
+const COMMANDS: [&str; 14] = [
+    "push",
+    "restore",
+    "compare",
+    "check",
+    "repair",
+    "recover",
+    "ls",
+    "stats",
+    "quarantine",
+    "approve",
+    "forget",
+    "sweep",
+    "key",
+    "demo",
+];
 
 /// A directory with mail, a key, and room for a repository.
 struct Place {
@@ -48,7 +63,7 @@ impl Place {
         let directory = self.directory.path().to_str().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailrail"));
         command.args(arguments.iter().map(|argument| argument.replace('@', directory)));
-        command.env_remove("MAILRAIL_KEY_FILE").stdin(Stdio::null());
+        command.env_remove("MAILRAIL_KEY_FILE").env_remove("MAILRAIL_PASSWORD").stdin(Stdio::null());
         command
     }
 
@@ -435,6 +450,40 @@ fn damage_is_found_named_and_ends_with_3() {
     assert!(failed > 0 && restored + failed == place.messages, "{value}");
     fs::remove_file(&pack).unwrap();
     place.run(&["check", "@/repository"]).ended(3);
+}
+
+#[test]
+fn a_damaged_pack_heals_with_the_mail_and_is_recovered_as_far_as_it_goes_without() {
+    let place = Place::small();
+    place.push().ended(0);
+    let pack = files(&place.path("repository/packs")).pop().unwrap();
+    let mut octets = fs::read(&pack).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    fs::write(&pack, octets).unwrap();
+    fs::remove_file(place.path("repository/config")).unwrap();
+
+    let checked = place.run(&["check", "@/repository", "--read-data", "--no-marks"]).ended(3);
+    assert_eq!(checked.row("packs marked"), "0");
+    let (run, value) = place.json(&["recover", "@/repository", "maildir:@/recovered"]);
+    run.ended(3);
+    let (restored, failed) = (value["restored"].as_u64().unwrap(), value["failed"].as_u64().unwrap());
+    assert!(failed > 0 && restored + failed == place.messages, "{value}");
+    place.run(&["recover", "@/repository", "maildir:@/repository/mail"]).failed(2, "into the repository");
+
+    let checked = place.run(&["check", "@/repository", "--read-data"]).ended(3);
+    assert_eq!(checked.row("packs marked"), "1");
+    let (run, value) = place.json(&["repair", "@/repository"]);
+    run.ended(3);
+    assert!(value["messages_lost"].as_u64() == Some(failed) && value["replaced"][0] == "config", "{value}");
+    place.run(&["push", "maildir:@/mail", "@/repository", "--reread"]).ended(0);
+    let repaired = place.run(&["repair", "@/repository"]).ended(0);
+    assert!(repaired.out.contains("Nothing is lost") && repaired.row("found elsewhere") != "0", "{repaired:?}");
+    let checked = place.run(&["check", "@/repository", "--read-data"]).ended(0);
+    assert_eq!((checked.row("packs healed"), checked.row("damages")), ("1".into(), "0".into()));
+    let (run, value) = place.json(&["restore", "@/repository", "maildir:@/restored"]);
+    run.ended(0);
+    assert_eq!(value["restored"].as_u64(), Some(place.messages));
 }
 
 #[test]

@@ -5,13 +5,17 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Delivered, Drip, Driven, SharedSource, World, delivered, message, noise, numbers, push, with_attachment};
+use common::{
+    Delivered, Drip, Driven, SharedSource, World, delivered, mbox, message, noise, numbers, push, with_attachment,
+};
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use mailrail::ledger::Grade;
 use mailrail::ledger::Ledger;
-use mailrail::message::{Identity, MailboxName};
+use mailrail::message::{Envelope, Evidence, Identity, MailboxName, SystemFlags};
+use mailrail::repository::RunId;
 use mailrail::source::{Exclusion, Memory, Reason, Source, SourceId};
 use mailrail::store::{Created, Listed, MemoryStore, Payload, Store};
 use mailrail::testing::source::{Fault as Trouble, Scripted};
@@ -375,6 +379,28 @@ fn a_commit_that_is_left_without_an_answer_can_be_dropped_and_is_found_by_the_ne
     }
 }
 
+#[test]
+fn a_check_that_lists_before_a_writer_beside_it_is_done_finds_no_damage() {
+    let (memory, _) = mail(12);
+    let mut faulty = None;
+    let world = World::with(resources(), small_commits(), |store| {
+        let store = FaultyStore::new(Arc::new(store));
+        faulty = Some(store.clone());
+        Arc::new(store)
+    });
+    push(&world.engine, Drip(Arc::new(memory), 3));
+    let commits: Vec<_> = objects(&world.memory, "mailboxes/").into_keys().collect();
+    let (first, _) = commits[0].rsplit_once('/').unwrap();
+    let last = commits.iter().filter(|key| key.starts_with(first)).count() - 1;
+    let faulty = faulty.unwrap();
+    // Each listing is without what came after it, once: a pack, and the last commit of a journal.
+    faulty.plan(Plan::new(Operation::List, Fault::Omitted(0)).below("packs/"));
+    faulty.plan(Plan::new(Operation::List, Fault::Omitted(last)).below(format!("{first}/")).skipping(1));
+    let check = block_on(world.engine.check().finish()).unwrap();
+    assert_eq!(faulty.struck(), 2);
+    assert!(check.is_sound(), "{check:#?}");
+}
+
 // Several writers.
 
 /// A transfer that writes through a gate of its own.
@@ -445,6 +471,34 @@ fn writers_of_the_same_mailboxes_at_once_store_every_message_once() {
         }
         holds_exactly(&world, &expected, Some(60));
     }
+}
+
+#[test]
+fn a_message_that_another_writer_committed_meanwhile_gets_the_flags_that_were_told_later() {
+    let world = World::inline();
+    let memory = Memory::new(SourceId::new([1; 16]));
+    let put = |flags: SystemFlags| {
+        let mut envelope = Envelope::new("INBOX", named("1"));
+        (envelope.flags, envelope.evidence) = (flags.into(), Evidence("same".into()));
+        memory.remove(&alice(), b"INBOX", &named("1"));
+        memory.message(&alice(), envelope, message(1, 500));
+    };
+    let [mut older, mut newer] = [(SystemFlags::DRAFT, 10), (SystemFlags::SEEN, 11)].map(|(flags, seed)| {
+        put(flags);
+        let mut writer = Writer::new(&world, Arc::new(memory.clone()), small_commits(), seed);
+        // It has read the source and the journal, in which there is nothing, and waits with its commit.
+        assert!(writer.transfer.poll().is_none() && writer.gate.waiting() == 1);
+        writer
+    });
+    for (writer, stored) in [(&mut older, 1), (&mut newer, 0)] {
+        writer.gate.release_all();
+        let ledger = writer.transfer.poll().unwrap().unwrap().ledger;
+        assert_eq!((ledger.messages.stored, ledger.messages.unchanged), (stored, 1 - stored));
+    }
+    let listed = block_on(next_process(&world, 70).messages(&alice(), None)).unwrap().messages;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].flags, SystemFlags::SEEN.into());
+    assert_eq!(numbers(&push(&next_process(&world, 71), memory))[1..6], [0, 1, 0, 0, 0]);
 }
 
 #[test]
@@ -712,16 +766,6 @@ fn objects(store: &MemoryStore, prefix: &str) -> BTreeMap<String, Bytes> {
     listed.into_iter().map(|object| (object.key.clone(), block_on(store.read(&object.key, None)).unwrap())).collect()
 }
 
-fn mbox(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for message in messages {
-        octets.extend_from_slice(b"From sender@example.org Mon Jan  2 03:04:05 2023\n");
-        octets.extend_from_slice(message);
-        octets.push(b'\n');
-    }
-    octets
-}
-
 /// Gives a signal when so many operations have begun.
 #[derive(Debug)]
 struct Tripwire {
@@ -774,4 +818,94 @@ impl Store for Tripwire {
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
         self.inner.delete(key)
     }
+}
+
+// Grades and approvals.
+
+#[test]
+fn what_is_in_quarantine_can_be_listed_and_its_readable_octets_exported() {
+    let (memory, _) = mail(6);
+    let source = Scripted::new(memory.clone());
+    let octets = with_attachment(70, 70, 60_000);
+    memory.put(&alice(), "INBOX", "bad", octets.clone());
+    source.message(&alice(), "INBOX", named("bad"), Trouble::Short { at: 30_000 });
+    let world = World::inline();
+    assert_eq!(push(&world.engine, source).messages.quarantined, 1);
+    let listed = block_on(world.engine.quarantined(&alice())).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (&listed[0].identity, listed[0].quarantine, listed[0].length),
+        (&named("bad"), Some(Reason::Short), 30_000)
+    );
+    assert_eq!(block_on(world.engine.quarantined(&MailboxName::new("bob"))).unwrap(), []);
+    let sink = mailrail::testing::sink::Memory::new(mailrail::source::Kind::Eml);
+    let report = block_on(world.engine.restore(sink.clone()).only_quarantined().finish()).unwrap();
+    assert_eq!((report.restored, report.quarantined, report.failed), (1, 0, 0), "{report:?}");
+    let delivered: Vec<_> = sink.mailboxes().into_values().flat_map(|mailbox| mailbox.messages).collect();
+    assert_eq!(delivered.len(), 1);
+    assert!(delivered[0].octets == octets[..30_000]);
+}
+
+#[test]
+fn a_run_with_too_much_in_quarantine_ends_and_the_next_one_goes_on() {
+    let memory = Memory::new(SourceId::new([1; 16]));
+    let source = Scripted::new(memory.clone());
+    for number in 0..60_u64 {
+        memory.put(&alice(), "INBOX", format!("{number:02}"), message(number, 500));
+        if number < 30 {
+            source.message(&alice(), "INBOX", named(&format!("{number:02}")), Trouble::Denied { at: 0 });
+        }
+    }
+    let mut settings = Settings::default();
+    (settings.quarantined_max, settings.commit_messages_max) = (Some(5), 3);
+    let world = World::with(resources(), settings, |memory| Arc::new(memory));
+    let report = block_on(world.engine.transfer(Drip(Arc::new(source.clone()), 3)).finish()).unwrap();
+    report.ledger.verify().unwrap();
+    assert!(report.stopped && report.quarantine_exceeded, "{report:?}");
+    assert!((6..30).contains(&report.ledger.messages.quarantined), "{report:?}");
+    assert_eq!(report.grade, Grade::Poor);
+    source.heal();
+    let next = push(&next_process(&world, 7), source);
+    assert_eq!((next.messages.stored, next.messages.quarantined), (60, 0));
+}
+
+#[test]
+fn a_run_that_needs_it_is_approved_once_and_with_a_reason() {
+    let (memory, _) = mail(6);
+    let source = Scripted::new(memory.clone());
+    source.message(&alice(), "INBOX", named("0"), Trouble::Denied { at: 0 });
+    let world = World::inline();
+    let report = block_on(world.engine.transfer(source.clone()).finish()).unwrap();
+    let run = report.run.unwrap();
+    assert!(report.grade.needs_approval());
+    let approve = |run, why: &str| block_on(world.engine.approve(run, why)).map_err(|error| error.kind());
+    assert_eq!(approve(run, "  "), Err(ErrorKind::Invalid));
+    let approval = approve(run, "the file is known to be lost").unwrap();
+    assert_eq!(approve(run, "again"), Err(ErrorKind::Exists));
+    assert_eq!(approve("0011223344556677-9".parse().unwrap(), "why"), Err(ErrorKind::NotFound));
+    source.heal();
+    let healed = block_on(world.engine.transfer(source).finish()).unwrap();
+    assert_eq!(healed.grade, Grade::Perfect);
+    assert_eq!(approve(healed.run.unwrap(), "why"), Err(ErrorKind::Invalid));
+    let runs = block_on(next_process(&world, 8).runs()).unwrap();
+    assert_eq!(runs.len(), 2);
+    assert_eq!((runs[0].id, runs[0].approval.as_ref()), (run, Some(&approval)));
+    assert_eq!(runs[1].approval, None);
+    assert!("x".parse::<RunId>().is_err());
+    assert_eq!(run.to_string().parse::<RunId>().unwrap(), run);
+}
+
+#[test]
+fn a_damaged_journal_concerns_its_mailbox_and_no_other() {
+    let (memory, _) = mail(10);
+    let world = World::inline();
+    push(&world.engine, memory.clone());
+    let commits = objects(&world.memory, "mailboxes/");
+    let key = commits.keys().next().unwrap();
+    block_on(world.memory.put(key, Bytes::from_static(b"rot").into())).unwrap();
+    memory.put(&alice(), "INBOX", "new", message(90, 600));
+    memory.put(&MailboxName::new("bob"), "INBOX", "new", message(91, 600));
+    let ledger = push(&next_process(&world, 9), memory);
+    assert_eq!((ledger.messages.stored, ledger.incomplete.len()), (1, 1), "{ledger:?}");
+    assert!(["alice", "bob"].contains(&ledger.incomplete[0].name.as_str()));
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    SharedSink, SharedSource, Tree, World, assert_same, message, numbers, set_time, tree, with_attachment, write,
+    SharedSink, SharedSource, Tree, World, assert_same, mbox, message, numbers, set_time, tree, with_attachment, write,
 };
 use futures::executor::block_on;
 use mailrail::ledger::Ledger;
@@ -329,6 +329,47 @@ fn an_mbox_that_only_grew_is_continued() {
 }
 
 #[test]
+fn what_an_mbox_grew_by_is_stored_once_although_the_run_was_cut_off() {
+    let mut settings = Settings::default();
+    settings.commit_messages_max = 8;
+    let mut nights = Nights::mbox();
+    nights.world = World::with(Resources::inline(64 << 20).unwrap(), settings, |store| Arc::new(store));
+    let path = nights.path("alice/inbox");
+    write(&path, &mbox(&(0..3).map(|number| message(number, 900)).collect::<Vec<_>>()), 1);
+    nights.night();
+    let fresh: Vec<Vec<u8>> = (0..600).map(|number| message(1000 + number, 9000)).collect();
+    fs::File::options().append(true).open(&path).unwrap().write_all(&mbox(&fresh)).unwrap();
+    set_time(&path, 100);
+    nights.world.clock.advance(Duration::from_secs(86_400));
+    let mut transfer = nights.world.engine.transfer_shared(nights.source());
+    while transfer.ledger().messages.stored == 0 {
+        assert!(block_on(transfer.next()).is_some(), "it ended before it could be cut off");
+    }
+    let stored = transfer.ledger().messages.stored;
+    drop(transfer);
+    assert!(stored < 600);
+    let ledger = nights.night();
+    assert_eq!((ledger.messages.seen, ledger.messages.stored), (603, 600 - stored));
+    assert_eq!(numbers(&nights.night())[..3], [603, 0, 603]);
+}
+
+#[test]
+fn messages_without_names_from_two_sources_in_one_folder_all_come_back() {
+    let nights = [Nights::mbox(), Nights::mbox()];
+    let world = &nights[0].world;
+    for (at, nights) in nights.iter().enumerate() {
+        let messages: Vec<Vec<u8>> = (0..5).map(|number| message(100 * at as u64 + number, 700)).collect();
+        write(&nights.path("alice/inbox"), &mbox(&messages), 1);
+        world.clock.advance(Duration::from_secs(86_400));
+        let report = block_on(world.engine.transfer_shared(nights.source()).finish()).unwrap();
+        assert_eq!(report.ledger.messages.stored, 5);
+    }
+    let target = tempfile::tempdir().unwrap();
+    let report = block_on(world.engine.restore(sink::Eml::new(target.path())).finish()).unwrap();
+    assert_eq!((report.restored, report.failed), (10, 0), "{report:#?}");
+}
+
+#[test]
 fn an_mbox_that_grew_and_was_changed_before_its_old_end_is_read_again() {
     let mut nights = Nights::mbox();
     let mut messages: Vec<Vec<u8>> = (0..20).map(|number| message(number, 1500)).collect();
@@ -577,14 +618,4 @@ fn stand_at(clock: &ManualClock, path: &Path) {
     let metadata = fs::metadata(path).unwrap();
     clock.set(Duration::new(metadata.ctime() as u64, metadata.ctime_nsec() as u32));
     assert!(clock.now() > Duration::ZERO);
-}
-
-fn mbox(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for message in messages {
-        octets.extend_from_slice(b"From sender@example.org Mon Jan  2 03:04:05 2023\n");
-        octets.extend_from_slice(message);
-        octets.push(b'\n');
-    }
-    octets
 }

@@ -30,6 +30,7 @@ const ROOMS: &[&str] = &[
     "restore",
     "reading",
     "check",
+    "repair",
     "compare",
     "sweep",
     "engine",

@@ -1,8 +1,8 @@
 //! Real mbox files split into messages that, put together, are the file. Reads the directory that `MAILRAIL_CORPUS` names; skipped without.
 
-use mailrail::digest::{Digest, Domain, Hasher};
-use mailrail::message::{Envelope, Folder};
-use mailrail::source::{Batch, Body, Entry, Known, KnownContainer, Mbox, Source};
+use mailrail::digest::Domain;
+use mailrail::message::Folder;
+use mailrail::source::{Batch, Body, Entry, KnowNothing, Mbox, Source};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ fn split(path: &Path) -> (Vec<Folder>, Vec<Vec<u8>>) {
         let mut more = true;
         while more {
             let mut batch = Batch::new(4 << 20);
-            more = mailbox.fill(&mut Nothing, &mut batch).unwrap();
+            more = mailbox.fill(&mut KnowNothing::new(Domain::new([0; 32])), &mut batch).unwrap();
             for entry in batch.into_entries() {
                 match entry {
                     Entry::Folder(folder) => folders.push(folder),
@@ -113,21 +113,4 @@ fn with_line_ending(octets: &[u8], ending: &[u8]) -> Vec<u8> {
         }
     }
     twin
-}
-
-/// Nothing is known.
-struct Nothing;
-
-impl Known for Nothing {
-    fn container(&self, _folder: &[u8]) -> Option<KnownContainer> {
-        None
-    }
-
-    fn hasher(&self) -> Hasher {
-        Domain::new([0; 32]).hasher()
-    }
-
-    fn matches(&mut self, _envelope: &Envelope, _digest: &Digest) -> bool {
-        false
-    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::digest::Domain;
 use mail_parser::{MessageParser, PartType};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -260,23 +261,6 @@ fn the_size_is_about_what_was_asked_for_and_headers_are_of_2_to_12_kib() {
     }
 }
 
-/// Knows nothing.
-struct Nothing;
-
-impl Known for Nothing {
-    fn container(&self, _folder: &[u8]) -> Option<source::KnownContainer> {
-        None
-    }
-
-    fn hasher(&self) -> crate::digest::Hasher {
-        crate::digest::Domain::new([0; 32]).hasher()
-    }
-
-    fn matches(&mut self, _envelope: &Envelope, _digest: &crate::digest::Digest) -> bool {
-        false
-    }
-}
-
 /// What a source has: mailbox, folder, place, name and octets of every message.
 fn enumerate(source: &dyn Source) -> Vec<(MailboxName, Bytes, Bytes, Bytes, Vec<u8>)> {
     let mut found = Vec::new();
@@ -285,7 +269,7 @@ fn enumerate(source: &dyn Source) -> Vec<(MailboxName, Bytes, Bytes, Bytes, Vec<
         let (mut more, mut folders) = (true, HashSet::new());
         while more {
             let mut batch = Batch::new(1 << 20);
-            more = mailbox.fill(&mut Nothing, &mut batch).expect("entries");
+            more = mailbox.fill(&mut source::KnowNothing::new(Domain::new([0; 32])), &mut batch).expect("entries");
             for entry in batch.into_entries() {
                 match entry {
                     Entry::Folder(folder) => assert!(folders.insert(folder.path.raw)),

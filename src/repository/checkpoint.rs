@@ -6,10 +6,10 @@ use super::commit::{BlobTable, CommitRef, Draft, FolderRecord, SourceRecord};
 use super::journal::Journal;
 use crate::digest::Domain;
 use crate::error::Result;
-use crate::message::{Evidence, Identity};
+use crate::message::{Envelope, Evidence, Identity};
 use crate::source::SourceId;
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What a checkpoint carries.
 #[derive(Debug)]
@@ -28,7 +28,6 @@ impl Checkpoint {
     const CARRIED_MESSAGES_MAX: u32 = 4096;
     /// All in all no more messages than this are carried.
     const MESSAGES_MAX: u64 = 1 << 16;
-
     /// With more messages than this that are not as their commits say, no checkpoint is made: it would be longer than what it saves.
     const UPDATES_MAX: usize = 1 << 18;
 
@@ -116,9 +115,10 @@ pub(crate) struct Changes {
     gone: Vec<u64>,
 }
 
-/// The messages that other writers committed to a mailbox since this one read its journal.
+/// The messages that other writers committed to a mailbox since this one read its journal: by what makes them the same, their ordinals and
+/// what else is known of them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Others(HashSet<[u8; 16]>);
+pub(crate) struct Others(HashMap<[u8; 16], (u64, [u8; 16])>);
 
 impl Others {
     /// Takes in the messages of the journal from ordinal `since` on.
@@ -127,7 +127,8 @@ impl Others {
             .living(repository, |row| {
                 let source = journal.sources.get(row.source as usize).filter(|_| row.quarantine.is_none());
                 if let Some(source) = source.filter(|_| row.ordinal >= since) {
-                    self.0.insert(placement(repository.domain(), source.id, &row));
+                    let domain = repository.domain();
+                    self.0.insert(placement(domain, source.id, &row), (row.ordinal, state(domain, &row.envelope)));
                 }
                 Ok(())
             })
@@ -143,6 +144,7 @@ impl Draft {
     }
 
     /// Drops what others have committed already, and what cannot be said of a mailbox to which others write; gives how many messages that are.
+    /// What they have committed otherwise (with other flags, say) is told anew.
     pub(crate) fn yield_to(&mut self, domain: &Domain, others: &Others) -> Result<u64> {
         // Evidence says that all messages of a container up to its end are stored, and no more: others may have seen it when it was shorter, or longer.
         self.folders.iter_mut().for_each(|record| record.folder.evidence = Evidence::NONE);
@@ -151,9 +153,15 @@ impl Draft {
         for row in RowReader::new(self.messages.encode().into(), 0)? {
             let mut row = row?;
             let source = self.sources.get(row.source as usize).filter(|_| row.quarantine.is_none());
-            if source.is_some_and(|source| others.0.contains(&placement(domain, source.id, &row))) {
+            let theirs = source.and_then(|source| others.0.get(&placement(domain, source.id, &row)));
+            if let Some((ordinal, theirs)) = theirs {
                 covered += 1;
                 skip += row.recipe.skip + row.recipe.length;
+                if state(domain, &row.envelope) != *theirs {
+                    (row.ordinal, row.position, row.digest, row.length) = (*ordinal, 0, MessageRow::AS_STORED, 0);
+                    (row.recipe, row.pieces) = (RecipeRange::default(), Vec::new());
+                    self.updates.push(&row);
+                }
                 continue;
             }
             row.ordinal = u64::from(kept.rows());
@@ -183,4 +191,31 @@ fn placement(domain: &Domain, source: SourceId, row: &MessageRow) -> [u8; 16] {
     let mut placement = [0; 16];
     placement.copy_from_slice(&hasher.finish().as_bytes()[..16]);
     placement
+}
+
+/// What is known of a message besides its octets, its folder and what names it.
+fn state(domain: &Domain, envelope: &Envelope) -> [u8; 16] {
+    let Envelope { folder: _, identity: _, evidence, flags, internal_date, place, before, after, extensions } =
+        envelope;
+    let mut hasher = domain.hasher();
+    let mut put = |octets: &[u8]| {
+        hasher.update(&(octets.len() as u64).to_le_bytes());
+        hasher.update(octets);
+    };
+    [&evidence.0, place, before, after].into_iter().for_each(|octets| put(octets));
+    put(&[flags.system.bits()]);
+    put(&(flags.keywords().len() as u64).to_le_bytes());
+    flags.keywords().iter().for_each(|keyword| put(keyword.as_bytes()));
+    if let Some(date) = internal_date {
+        put(&date.seconds.to_le_bytes());
+        put(&date.nanos.to_le_bytes());
+        put(&date.zone_minutes.map_or([0; 4], |minutes| (i32::from(minutes) + (1 << 16)).to_le_bytes()));
+    }
+    for (name, value) in extensions {
+        put(name.as_bytes());
+        put(value);
+    }
+    let mut state = [0; 16];
+    state.copy_from_slice(&hasher.finish().as_bytes()[..16]);
+    state
 }

@@ -95,15 +95,10 @@ pub(crate) enum Section {
     Recipes = 7,
 }
 
-const SECTIONS: [Section; 7] = [
-    Section::Folders,
-    Section::Messages,
-    Section::Updates,
-    Section::Gone,
-    Section::Blobs,
-    Section::Commits,
-    Section::Recipes,
-];
+impl Section {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Folders, Self::Messages, Self::Updates, Self::Gone, Self::Blobs, Self::Commits, Self::Recipes];
+}
 
 /// A commit as an older checkpoint or a listing knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +112,13 @@ pub(crate) struct CommitRef {
     pub(crate) inlined: bool,
     /// Nothing of it is needed any more: it may have been deleted, and is named only because the next commit follows it.
     pub(crate) forgotten: bool,
+}
+
+impl Head {
+    /// Whether the commit is a forgetting checkpoint.
+    pub(crate) fn is_forgetting(&self) -> bool {
+        self.forgotten == Some(self.sequence)
+    }
 }
 
 /// Everything of a commit but its place in the journal.
@@ -168,17 +170,22 @@ pub(crate) struct BlobTable {
 }
 
 impl BlobTable {
-    /// The packs that the blobs are in, each once.
-    pub(crate) fn packs(&self) -> std::collections::HashSet<PackId> {
-        self.rows.iter().map(|row| row.at.pack).collect()
-    }
-
     /// The number of this blob in the table.
     pub(crate) fn number(&mut self, row: Row) -> u32 {
         *self.numbers.entry(row.digest).or_insert_with(|| {
             self.rows.push(row);
             self.rows.len() as u32 - 1
         })
+    }
+
+    /// The packs that it names, and up to where each is pointed into.
+    pub(crate) fn packs(&self) -> HashMap<PackId, u64> {
+        let mut packs = HashMap::new();
+        for row in &self.rows {
+            let end: &mut u64 = packs.entry(row.at.pack).or_default();
+            *end = row.at.end().max(*end);
+        }
+        packs
     }
 }
 
@@ -367,7 +374,7 @@ fn decode_head(octets: &[u8]) -> Result<Head> {
 
 fn decode_block(decoder: &mut Decoder<'_>) -> Result<Block> {
     let code = decoder.byte()?;
-    let section = SECTIONS.into_iter().find(|section| *section as u8 == code);
+    let section = Section::ALL.into_iter().find(|section| *section as u8 == code);
     Ok(Block {
         section: section
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "a commit has a section of an unknown kind"))?,

@@ -5,14 +5,14 @@ use super::commit::{
     CommitReader, CommitRef, CompressedBlock, Draft, FRONT, FolderRecord, Place, Section, decode_blobs, decode_commits,
     decode_folders, decode_gone, encode, front_length,
 };
-use super::{CONFIG_CHECK, Config, Repository, RunRecord, segment};
+use super::{BadMark, CONFIG_CHECK, Config, Repository, RunRecord, moves, segment};
 use crate::digest::{Digest, Domain};
 use crate::error::Result;
 use crate::message::{
     Companion, Envelope, Evidence, Flags, Folder, FolderPath, Identity, InternalDate, MailboxName, SystemFlags,
 };
 use crate::pack::{Location, PackId, Packer, Row};
-use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
+use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
 use crate::source::{Kind, Reason, SourceId};
 use crate::store::MemoryStore;
 use crate::wire::Decoder;
@@ -21,16 +21,6 @@ use futures::FutureExt;
 use std::sync::{Arc, OnceLock};
 
 const KEY: &str = "mailboxes/00/00000000000000000000000000000000/0000000000000001";
-
-const SECTIONS: [Section; 7] = [
-    Section::Folders,
-    Section::Messages,
-    Section::Updates,
-    Section::Gone,
-    Section::Blobs,
-    Section::Commits,
-    Section::Recipes,
-];
 
 /// Reads octets as a commit: as they are, and as the head of a commit that somebody who has the key has forged.
 pub(crate) fn commit(octets: &[u8]) {
@@ -92,14 +82,18 @@ pub(crate) fn config(octets: &[u8]) {
     }
 }
 
-/// Reads octets as each of the other tables: folders, gone messages, blobs, commits, index segments, run records, key slots.
+/// Reads octets as each of the other tables: folders, gone messages, blobs, commits, index segments, run records, marks, moves, key slots.
 pub(crate) fn tables(octets: &[u8]) {
     let _ = decode_folders(&Bytes::copy_from_slice(octets));
     let _ = decode_gone(octets);
     let _ = decode_blobs(octets);
     let _ = decode_commits(octets);
     let _ = segment::decode(octets);
-    let _ = super::open_slot(octets, "a", &Key::new([1; 32]));
+    secrets().iter().for_each(|secrets| super::slots::read_any(octets, secrets));
+    let _ = moves::decode(octets);
+    if let Ok(mark) = BadMark::decode(octets) {
+        assert_eq!(BadMark::decode(&mark.encode()).expect("our own mark reads"), mark);
+    }
     let repository = repository();
     let run = repository.seal_object(ObjectKind::Run, "runs/a/0", octets).expect("a sealed record");
     let _ = RunRecord::open(repository, "runs/a/0", &run);
@@ -123,7 +117,7 @@ fn read(secrets: &Secrets, octets: &[u8]) -> Option<Content> {
     if reader.length() != octets.len() as u64 {
         return None;
     }
-    for section in SECTIONS {
+    for section in Section::ALL {
         for (number, range) in reader.blocks(section) {
             let block = reader.open(number, octets.get(range.start as usize..range.end as usize)?).ok()?;
             match section {

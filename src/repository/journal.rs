@@ -2,8 +2,8 @@
 
 use super::columns::RowReader;
 use super::commit::{
-    CommitReader, CommitRef, FRONT, FolderRecord, Section, SourceRecord, decode_commits, decode_folders, decode_gone,
-    front_length,
+    CommitReader, CommitRef, FRONT, FolderRecord, Head, Section, SourceRecord, decode_commits, decode_folders,
+    decode_gone, front_length,
 };
 use super::{MessageRow, Repository, mailbox_digest};
 use crate::digest::Digest;
@@ -13,6 +13,7 @@ use crate::wire::{from_hex, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// How much of a commit is read at first: most heads, and the columns of small commits, are in it.
 const FIRST_READ: u64 = 64 << 10;
@@ -58,20 +59,32 @@ impl JournalName {
 
     /// The mailbox whose journal this is.
     pub(crate) async fn mailbox(self, repository: &Repository) -> Result<MailboxName> {
-        let head = self.last(repository).await?;
-        head.map(|head| head.reader.head.mailbox)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits"))
+        self.newest(repository).await.map(|(head, _)| head.mailbox)
     }
 
     /// The mailbox whose journal this is, if there is anything in it that is not forgotten.
     pub(crate) async fn living_mailbox(self, repository: &Repository) -> Result<Option<MailboxName>> {
-        let head = self.last(repository).await?.map(|head| head.reader.head);
-        Ok(head.filter(|head| !head.is_void).map(|head| head.mailbox))
+        let (head, is_last) = self.newest(repository).await?;
+        // What is behind it and does not read may be anything.
+        Ok(Some(head).filter(|head| !(head.is_void && is_last)).map(|head| head.mailbox))
+    }
+
+    /// The head of the newest commit that reads (a damaged one hides no mailbox), and whether it is the last.
+    async fn newest(self, repository: &Repository) -> Result<(Head, bool)> {
+        let mut failure = None;
+        for (sequence, length) in listed(repository, self).await?.into_iter().rev() {
+            match Fetched::open(repository, self, sequence, length).await {
+                Ok(fetched) => return Ok((fetched.reader.head, failure.is_none())),
+                Err(error) if error.kind() == ErrorKind::Damaged => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "a journal has no commits")))
     }
 
     /// The last commit.
     pub(crate) async fn last(self, repository: &Repository) -> Result<Option<Fetched>> {
-        match sequences(repository, self).await?.last() {
+        match listed(repository, self).await?.last() {
             Some(&(sequence, length)) => Fetched::open(repository, self, sequence, length).await.map(Some),
             None => Ok(None),
         }
@@ -79,23 +92,23 @@ impl JournalName {
 
     /// The sequences of the objects of this journal, in order: also of those that are forgotten and not deleted yet.
     pub(crate) async fn sequences(self, repository: &Repository) -> Result<Vec<(u64, u64)>> {
-        sequences(repository, self).await
+        listed(repository, self).await
     }
 }
 
 /// A forgetting checkpoint, and the commits that it names: the last is the one of which it carries the state.
 #[derive(Debug)]
-struct Base {
-    sequence: u64,
+pub(super) struct Base {
+    pub(super) sequence: u64,
     fetched: Fetched,
     commits: Vec<CommitRef>,
 }
 
 impl Base {
-    async fn open(repository: &Repository, name: JournalName, sequence: u64, length: u64) -> Result<Self> {
+    pub(super) async fn open(repository: &Repository, name: JournalName, sequence: u64, length: u64) -> Result<Self> {
         let mut fetched = Fetched::open(repository, name, sequence, length).await?;
         let commits = commits_of(repository, &mut fetched).await?;
-        let is_one = fetched.reader.head.forgotten == Some(sequence) && !commits.is_empty();
+        let is_one = fetched.reader.head.is_forgetting() && !commits.is_empty();
         if is_one {
             Ok(Self { sequence, fetched, commits })
         } else {
@@ -104,7 +117,7 @@ impl Base {
     }
 
     /// The first commit that is not in the state that it carries.
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.commits.last().map_or(0, |last| last.sequence + 1)
     }
 
@@ -112,6 +125,29 @@ impl Base {
     fn time(&self) -> u64 {
         let head = &self.fetched.reader.head;
         if head.is_void { head.time } else { self.commits.last().map_or(0, |last| last.time) }
+    }
+
+    /// What was there at this time can be asked for.
+    pub(super) fn allow(&self, at: u64) -> Result<()> {
+        if at >= self.time() {
+            return Ok(());
+        }
+        let mailbox = &self.fetched.reader.head.mailbox;
+        Err(Error::new(ErrorKind::Forgotten, format!("what '{mailbox}' held at that time is forgotten")))
+    }
+
+    /// The commits that it leaves, and which messages of them it forgets.
+    pub(super) async fn kept(&mut self, repository: &Repository) -> Result<(Kept, HashSet<u64>)> {
+        let mut lost = HashSet::new();
+        for block in self.fetched.section(repository, Section::Gone).await? {
+            lost.extend(decode_gone(&block)?);
+        }
+        Ok((self.leaves(), lost))
+    }
+
+    fn leaves(&self) -> Kept {
+        let needed = self.commits.iter().filter(|commit| !commit.forgotten).map(|commit| commit.sequence).collect();
+        Kept { needed, next: self.next() }
     }
 }
 
@@ -163,9 +199,9 @@ pub(crate) struct Journal {
     /// There is nothing in the mailbox, and whatever there was is forgotten.
     pub(crate) is_void: bool,
     /// The last commit of which the latest forgetting checkpoint carries the state. Only known where that was read.
-    forgotten_until: Option<u64>,
+    pub(super) forgotten_until: Option<u64>,
     /// The messages that were gone then: nobody needs them.
-    lost: HashSet<u64>,
+    pub(super) lost: Arc<HashSet<u64>>,
 }
 
 impl Journal {
@@ -185,7 +221,7 @@ impl Journal {
             epoch: 0,
             is_void: false,
             forgotten_until: None,
-            lost: HashSet::new(),
+            lost: Arc::default(),
         }
     }
 
@@ -198,12 +234,7 @@ impl Journal {
         let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
         let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
         if let Some(at) = at {
-            if base.as_ref().is_some_and(|base| at < base.time()) {
-                return Err(Error::new(
-                    ErrorKind::Forgotten,
-                    format!("what '{mailbox}' held at that time is forgotten"),
-                ));
-            }
+            base.as_ref().map_or(Ok(()), |base| base.allow(at))?;
             cut_after(repository, journal.name, &mut listed, at).await?;
         }
         let Some(&(last, length)) = listed.last() else {
@@ -260,14 +291,12 @@ impl Journal {
     pub(crate) async fn kept(repository: &Repository, name: JournalName, checkpoint: u64) -> Result<Kept> {
         let length = repository.store().length(&name.commit(checkpoint)).await?;
         let length = length.ok_or_else(|| Error::new(ErrorKind::NotFound, "a forgetting checkpoint is missing"))?;
-        let base = Base::open(repository, name, checkpoint, length).await?;
-        let needed = base.commits.iter().filter(|commit| !commit.forgotten).map(|commit| commit.sequence).collect();
-        Ok(Kept { needed, next: base.next() })
+        Ok(Base::open(repository, name, checkpoint, length).await?.leaves())
     }
 
     /// Lists the commits behind the base, all of which must be there, and opens the latest forgetting checkpoint. `None` without commits.
     async fn begin(&mut self, repository: &Repository) -> Result<Option<(Vec<(u64, u64)>, Option<Base>)>> {
-        let mut listed = sequences(repository, self.name).await?;
+        let mut listed = listed(repository, self.name).await?;
         let Some(&(last, length)) = listed.last() else { return Ok(None) };
         let head = Fetched::open(repository, self.name, last, length).await?.reader.head;
         if head.mailbox != self.mailbox {
@@ -289,14 +318,14 @@ impl Journal {
     }
 
     /// Takes in the state that a forgetting checkpoint carries, and gives the sequence of the first commit to be applied to it.
-    async fn restore(&mut self, repository: &Repository, base: Base) -> Result<u64> {
+    pub(super) async fn restore(&mut self, repository: &Repository, base: Base) -> Result<u64> {
         let next = base.next();
         let Base { mut fetched, commits, .. } = base;
         self.next_ordinal = commits.last().map_or(0, |last| last.first_ordinal + u64::from(last.rows));
         self.forgotten_until = commits.last().map(|last| last.sequence);
         self.commits = commits;
         self.apply_state(repository, &mut fetched).await?;
-        self.lost = self.gone.clone();
+        self.lost = Arc::new(self.gone.clone());
         Ok(next)
     }
 
@@ -306,27 +335,36 @@ impl Journal {
     }
 
     /// Takes in what a commit that was read says.
-    async fn apply(&mut self, repository: &Repository, fetched: &mut Fetched, chained: bool) -> Result<()> {
+    pub(super) async fn apply(&mut self, repository: &Repository, fetched: &mut Fetched, chained: bool) -> Result<()> {
         let head = &fetched.reader.head;
         if chained && head.previous != self.head().map(|commit| commit.digest) {
             return Err(Error::damaged(format!("commit {} does not follow the one before it", head.sequence)));
         }
         // The state that a forgetting checkpoint carries is an older one, and is known where it is met.
-        if head.forgotten != Some(head.sequence) {
+        if !head.is_forgetting() {
             self.apply_state(repository, fetched).await?;
         }
-        let reference = fetched.reader.reference();
-        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
-        self.commits.push(reference);
+        self.append(fetched);
         Ok(())
     }
 
     /// Takes in the folders, updates and gone messages that a commit tells.
     async fn apply_state(&mut self, repository: &Repository, fetched: &mut Fetched) -> Result<()> {
         let numbers = self.adopt_sources(&fetched.reader.head.sources.clone());
+        self.apply_folders(repository, fetched, &numbers).await?;
+        self.apply_updates(repository, fetched, &numbers).await?;
+        self.apply_gone(repository, fetched).await
+    }
+
+    pub(super) async fn apply_folders(
+        &mut self,
+        repository: &Repository,
+        fetched: &mut Fetched,
+        numbers: &[u32],
+    ) -> Result<()> {
         for block in fetched.section(repository, Section::Folders).await? {
             for mut record in decode_folders(&block)? {
-                record.source = number(&numbers, record.source)?;
+                record.source = number(numbers, record.source)?;
                 if record.gone {
                     self.folders.remove(&record.folder.path.raw);
                 } else {
@@ -334,10 +372,19 @@ impl Journal {
                 }
             }
         }
+        Ok(())
+    }
+
+    pub(super) async fn apply_updates(
+        &mut self,
+        repository: &Repository,
+        fetched: &mut Fetched,
+        numbers: &[u32],
+    ) -> Result<()> {
         for block in fetched.section(repository, Section::Updates).await? {
             for row in RowReader::new(block, 0)? {
                 let mut row = row?;
-                row.source = number(&numbers, row.source)?;
+                row.source = number(numbers, row.source)?;
                 if self.gone.contains(&row.ordinal) {
                     continue;
                 }
@@ -347,6 +394,10 @@ impl Journal {
                 self.updates.insert(row.ordinal, row);
             }
         }
+        Ok(())
+    }
+
+    pub(super) async fn apply_gone(&mut self, repository: &Repository, fetched: &mut Fetched) -> Result<()> {
         for block in fetched.section(repository, Section::Gone).await? {
             for ordinal in decode_gone(&block)? {
                 self.updates.remove(&ordinal);
@@ -356,8 +407,15 @@ impl Journal {
         Ok(())
     }
 
+    /// The commit is one of the journal's.
+    pub(super) fn append(&mut self, fetched: &Fetched) {
+        let reference = fetched.reader.reference();
+        self.next_ordinal = self.next_ordinal.max(reference.first_ordinal + u64::from(reference.rows));
+        self.commits.push(reference);
+    }
+
     /// Gives this commit's sources numbers in the journal.
-    fn adopt_sources(&mut self, sources: &[SourceRecord]) -> Vec<u32> {
+    pub(super) fn adopt_sources(&mut self, sources: &[SourceRecord]) -> Vec<u32> {
         sources
             .iter()
             .map(|source| {
@@ -439,7 +497,7 @@ impl Journal {
             .iter()
             .map(|source| self.sources.iter().position(|known| known.id == source.id).map_or(u32::MAX, |n| n as u32))
             .collect();
-        Ok(Contents { fetched, numbers })
+        Ok(Contents { fetched, numbers, lost: Arc::clone(&self.lost) })
     }
 
     /// Whether any message of the commit may be living.
@@ -468,9 +526,9 @@ impl Journal {
         self.forgotten_until.is_some_and(|until| sequence <= until)
     }
 
-    /// Whether messages of this commit may be forgotten. Of a journal that was loaded with all its commits.
-    pub(crate) fn may_have_lost(&self, commit: &CommitRef) -> bool {
-        self.forgotten_until.is_some_and(|until| commit.sequence <= until)
+    /// The last commit of which the latest forgetting checkpoint carries the state. Of a journal that was loaded with all its commits.
+    pub(crate) fn forgotten_until(&self) -> Option<u64> {
+        self.forgotten_until
     }
 
     /// The blobs of a commit that a state which can be asked for needs. Of a journal that was loaded with all its commits.
@@ -482,23 +540,7 @@ impl Journal {
         if commit.forgotten {
             return Ok(Vec::new());
         }
-        let mut contents = self.contents(repository, commit).await?;
-        let blobs = contents.blobs(repository).await?;
-        if !self.may_have_lost(commit) || blobs.is_empty() {
-            return Ok(blobs);
-        }
-        let mut needed = vec![false; blobs.len()];
-        for row in contents.rows(repository).await?.into_iter().flatten() {
-            let row = row?;
-            if !self.is_lost(row.ordinal) {
-                for piece in row.pieces {
-                    if let Some(needed) = needed.get_mut(piece as usize) {
-                        *needed = true;
-                    }
-                }
-            }
-        }
-        Ok(blobs.into_iter().zip(needed).filter_map(|(row, needed)| needed.then_some(row)).collect())
+        self.contents(repository, commit).await?.needed_blobs(repository).await
     }
 
     /// The ordinals of messages that are gone.
@@ -518,7 +560,7 @@ async fn patiently<F: Future<Output = Result<Journal>> + Send>(
     loop {
         match load().await {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
-                let listed = sequences(repository, name).await?;
+                let listed = listed(repository, name).await?;
                 if seen.as_ref() == Some(&listed) {
                     return Err(error);
                 }
@@ -540,9 +582,43 @@ pub(crate) struct Contents {
     fetched: Fetched,
     /// The journal's numbers of the commit's sources.
     numbers: Vec<u32>,
+    /// Messages of the journal that are forgotten.
+    lost: Arc<HashSet<u64>>,
 }
 
 impl Contents {
+    /// A commit by itself: its sources have no numbers in a journal.
+    pub(super) fn of(fetched: Fetched, lost: Arc<HashSet<u64>>) -> Self {
+        Self { fetched, numbers: Vec::new(), lost }
+    }
+
+    /// Whether a message is forgotten.
+    pub(crate) fn is_lost(&self, ordinal: u64) -> bool {
+        self.lost.contains(&ordinal)
+    }
+
+    /// The blobs of messages that are not forgotten.
+    pub(crate) async fn needed_blobs(&mut self, repository: &Repository) -> Result<Vec<crate::pack::Row>> {
+        let blobs = self.blobs(repository).await?;
+        let head = &self.fetched.reader.head;
+        let mut ordinals = head.first_ordinal..head.first_ordinal.saturating_add(u64::from(head.rows));
+        if self.lost.is_empty() || blobs.is_empty() || !ordinals.any(|ordinal| self.lost.contains(&ordinal)) {
+            return Ok(blobs);
+        }
+        let mut needed = vec![false; blobs.len()];
+        for row in self.rows(repository).await?.into_iter().flatten() {
+            let row = row?;
+            if !self.lost.contains(&row.ordinal) {
+                for piece in row.pieces {
+                    if let Some(needed) = needed.get_mut(piece as usize) {
+                        *needed = true;
+                    }
+                }
+            }
+        }
+        Ok(blobs.into_iter().zip(needed).filter_map(|(row, needed)| needed.then_some(row)).collect())
+    }
+
     /// The rows as the commit stored them; their sources are the commit's own: [`source`](Self::source) tells the journal's.
     pub(crate) async fn rows(&mut self, repository: &Repository) -> Result<Vec<RowReader>> {
         let blocks = self.fetched.section(repository, Section::Messages).await?;
@@ -633,8 +709,8 @@ impl Fetched {
     }
 }
 
-/// The sequences and lengths of a journal's commits, in order.
-async fn sequences(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
+/// The sequences and lengths of a journal's commits, in order, as they are.
+pub(super) async fn listed(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
     let prefix = name.prefix();
     let mut listed = Vec::new();
     let mut listing = repository.store().list(&prefix);

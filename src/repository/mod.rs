@@ -1,19 +1,32 @@
-//! The repository: all objects under one prefix of one store. Config and keys here; journals, run records and index segments beside.
+//! The repository: all objects under one prefix of one store. Config here; keys, journals, run records and index segments beside.
 //!
 //! Order of writing: packs are durable before the commit that points at them; everything else is derived or follows.
 
+mod approval;
+mod bad;
 mod checkpoint;
 mod columns;
 mod commit;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
+mod keys;
 mod kinds;
+mod moves;
 mod run;
+mod salvage;
 mod segment;
+mod slots;
 mod sweeps;
 #[cfg(test)]
 mod tests;
+mod twin;
+
+pub use approval::Approval;
+pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, marked, unmark_bad};
+pub use keys::{KeySlot, Keys};
+pub use run::RunId;
+pub use slots::{SlotId, SlotKind};
 
 pub(crate) use checkpoint::{Checkpoint, Others};
 pub(crate) use columns::{MessageRow, RecipeRange};
@@ -22,29 +35,35 @@ pub(crate) use commit::{
     encode as encode_commit,
 };
 pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
-pub(crate) use run::{Active, Ended, RunRecord, Token, chains, create_run_record, read_run_record, run_key};
+pub(crate) use moves::{MOVES, Move, Moves, check_moves, moved_pack, open_moves, read_moves, write_moves};
+pub(crate) use run::{
+    Active, Ended, Heads, RunRecord, Token, chains, create_run_record, read_run_record, replace_run_record, run_key,
+};
+pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{
-    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, read_segments,
-    segment_id, segment_rows, write_segment,
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
+    read_segments, segment_id, segment_rows, write_segment,
 };
 pub(crate) use sweeps::{
     Latest, MARKED_MAX, Mark, create_done, create_mark, create_verdict, latest_sweep, read_mark, read_verdict,
 };
+pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
-use crate::runtime::{Clock, Randomness, SystemClock, SystemRandomness};
-use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets};
-use crate::store::{Created, Payload, Store};
+use crate::runtime::{Clock, Executor, Randomness, SystemClock, SystemRandomness, SystemTimer, ThreadPerJob, Timer};
+use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
+use crate::store::{Created, Payload, Retries, RetryingStore, Store};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// A repository that is open. Cloning shares it.
 #[derive(Clone)]
@@ -54,23 +73,27 @@ struct Inner {
     store: Arc<dyn Store>,
     id: [u8; 16],
     secrets: Secrets,
+    /// The key slot that the repository was opened with, if it is encrypted.
+    slot: Mutex<Option<SlotId>>,
+    /// Names this opening of the repository among all that there ever were, so that no two draw the same salts.
+    opening: [u8; 8],
     is_index_loaded: AtomicBool,
     /// The latest sweep whose effects the index was last told of.
     index_epoch: AtomicU64,
-    clock: Arc<dyn Clock>,
-    randomness: Arc<dyn Randomness>,
+    /// How many salts were drawn.
+    salts: AtomicU64,
+    seams: Seams,
 }
-
-/// How often the same octets are put again when the store does not say what became of them.
-const CREATE_TRIES: usize = 4;
 
 const CONFIG: &str = "config";
 const CONFIG_MAGIC: &[u8; 8] = b"MRCONF\x01\x00";
 const CONFIG_CHECK: usize = 16;
+/// The longest config, in octets, that is read.
+const CONFIG_MAX: u64 = 1024;
 const PROTECTION_NONE: u8 = 0;
 const PROTECTION_KEY: u8 = 1;
 
-/// The clock and the randomness of a repository; replaced in simulations.
+/// How a repository deals with the world: time, randomness, where it computes, and a store that fails for now. Replaced in simulations.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Seams {
@@ -78,11 +101,33 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Gives salts, ids and keys.
     pub randomness: Arc<dyn Randomness>,
+    /// Makes keys of passphrases, which takes a good part of a second.
+    pub executor: Arc<dyn Executor>,
+    /// Lets time go by between tries.
+    pub timer: Arc<dyn Timer>,
+    /// How often the store is tried again.
+    pub retries: Retries,
 }
 
 impl Default for Seams {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), randomness: Arc::new(SystemRandomness) }
+        Self {
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(SystemRandomness),
+            executor: Arc::new(ThreadPerJob),
+            timer: Arc::new(SystemTimer),
+            retries: Retries::default(),
+        }
+    }
+}
+
+impl Seams {
+    /// The store with which all of a repository's business is done.
+    fn persistent(&self, store: Arc<dyn Store>) -> Result<Arc<dyn Store>> {
+        let mut seed = [0; 8];
+        self.randomness.fill(&mut seed)?;
+        let (retries, timer) = (self.retries.clone(), Arc::clone(&self.timer));
+        Ok(Arc::new(RetryingStore::new(store, retries, timer, u64::from_le_bytes(seed))))
     }
 }
 
@@ -93,7 +138,8 @@ impl Repository {
     /// Nothing is written.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it.
+    /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it. To know that, at most 256 objects of at
+    /// most 1 KiB are read, and at most 16 keys are made of a passphrase, each with at most 256 MiB and about as much time as filling 1 GiB takes.
     pub async fn open(store: Arc<dyn Store>, protection: Protection) -> Result<Self> {
         Self::open_with(store, protection, Seams::default()).await
     }
@@ -111,45 +157,59 @@ impl Repository {
 
     /// As [`open`](Self::open), with other seams.
     ///
+    /// # Cancel safety
+    /// As [`open`](Self::open).
+    ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        let config = store.read(CONFIG, None).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "there is no repository here").because(error),
-            _ => error,
-        })?;
-        let config = Config::decode(&config)?;
-        let secrets = match (config.domain, protection) {
-            (Some(domain), Protection::None) => Secrets { domain, master: None },
-            (Some(_), Protection::Key(_)) => {
+        let store = seams.persistent(store)?;
+        Self::open_in(store, protection, seams).await
+    }
+
+    async fn open_in(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
+        let config = twin::read_config(&*store).await?;
+        let (secrets, slot) = match (config.domain, &protection) {
+            (Some(domain), Protection::None) => (Secrets { domain, master: None }, None),
+            (Some(_), _) => {
                 return Err(Error::new(ErrorKind::Key, "a key was given, but this repository is not encrypted"));
             }
             (None, Protection::None) => {
                 return Err(Error::new(ErrorKind::Key, "this repository is encrypted, and no key was given"));
             }
-            (None, Protection::Key(key)) => open_slots(&*store, &config.id, &key).await?,
+            (None, _) => {
+                let (secrets, slot) = slots::open(&*store, &config.id, &protection, &*seams.executor).await?;
+                (secrets, Some(slot))
+            }
         };
-        let Seams { clock, randomness } = seams;
+        let mut opening = [0; 8];
+        seams.randomness.fill(&mut opening)?;
         Ok(Self(Arc::new(Inner {
             store,
             id: config.id,
             secrets,
+            slot: Mutex::new(slot),
+            opening,
             is_index_loaded: AtomicBool::new(false),
             index_epoch: AtomicU64::new(0),
-            clock,
-            randomness,
+            salts: AtomicU64::new(0),
+            seams,
         })))
     }
 
     /// As [`open_or_create`](Self::open_or_create), with other seams.
     ///
+    /// # Cancel safety
+    /// As [`open_or_create`](Self::open_or_create).
+    ///
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).
     pub async fn open_or_create_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        match Self::open_with(Arc::clone(&store), protection.clone(), seams.clone()).await {
+        let store = seams.persistent(store)?;
+        match Self::open_in(Arc::clone(&store), protection.clone(), seams.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                create(&*store, &protection, &*seams.randomness).await?;
-                Self::open_with(store, protection, seams).await
+                create(&*store, &protection, &seams).await?;
+                Self::open_in(store, protection, seams).await
             }
             opened => opened,
         }
@@ -159,6 +219,12 @@ impl Repository {
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
         self.0.id
+    }
+
+    /// The keys that open this repository.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.clone())
     }
 
     /// The mailboxes that have a journal with anything in it, sorted by name.
@@ -210,7 +276,7 @@ impl Repository {
     /// A token for a new writer.
     pub(crate) fn new_token(&self) -> Result<Token> {
         let mut token = [0; 8];
-        self.0.randomness.fill(&mut token)?;
+        token.copy_from_slice(&self.salt()?[..8]);
         Ok(token)
     }
 
@@ -226,19 +292,19 @@ impl Repository {
 
     /// Creates an object of octets that nobody else writes, and is not content with an answer that may be lost: true if it is ours, false if another's is there.
     pub(crate) async fn create(&self, key: &str, octets: &Bytes) -> Result<bool> {
-        let mut failure = None;
-        for _ in 0..CREATE_TRIES {
-            match self.store().create(key, Payload::from(octets.clone())).await {
-                Ok(Created::New) => return Ok(true),
-                // It may be ours, from a try whose answer was lost; the salt makes our octets unlike any other's.
-                Ok(Created::Exists) => return Ok(self.store().read(key, None).await? == *octets),
-                Err(error) if error.retry() == Retry::Never => return Err(error),
-                Err(error) => failure = Some(error),
+        match self.store().create(key, Payload::from(octets.clone())).await {
+            Ok(Created::New) => Ok(true),
+            #[cfg(planted = "no_read_back")]
+            Ok(Created::Exists) => Ok(false),
+            // It may be ours, from a try whose answer was lost; the salt makes our octets unlike any other's.
+            #[cfg(not(planted = "no_read_back"))]
+            Ok(Created::Exists) => Ok(self.store().read(key, None).await? == *octets),
+            Err(error) if error.retry() == Retry::Never => Err(error),
+            Err(error) => {
+                let unknown = "whether an object was written is unknown; the next run will see";
+                Err(Error::new(ErrorKind::Unavailable, unknown).because(error))
             }
         }
-        let unknown =
-            Error::new(ErrorKind::Unavailable, "whether an object was written is unknown; the next run will see");
-        Err(failure.map_or_else(|| Error::internal("no try was made"), |failure| unknown.because(failure)))
     }
 
     /// True once: whoever gets it fills the index.
@@ -246,25 +312,24 @@ impl Repository {
         !self.0.is_index_loaded.swap(true, Ordering::Relaxed)
     }
 
-    /// The packs there are.
-    pub(crate) async fn packs(&self) -> Result<HashSet<PackId>> {
-        let mut packs = HashSet::new();
+    /// The packs there are, and how many octets each has.
+    pub(crate) async fn packs(&self) -> Result<HashMap<PackId, u64>> {
+        let mut packs = HashMap::new();
         let mut listing = self.store().list("packs/");
         while let Some(object) = listing.try_next().await? {
-            packs.extend(PackId::from_key(&object.key));
+            packs.extend(PackId::from_key(&object.key).map(|pack| (pack, object.length)));
         }
         Ok(packs)
     }
 
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.0.clock.now().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(&*self.0.seams.clock)
     }
 
+    /// 32 random octets, never drawn before.
     pub(crate) fn salt(&self) -> Result<[u8; SALT]> {
-        let mut salt = [0; SALT];
-        self.0.randomness.fill(&mut salt)?;
-        Ok(salt)
+        draw(&self.0.seams, &self.0.opening, self.0.salts.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A new pack of this writer.
@@ -272,8 +337,16 @@ impl Repository {
         let mut id = [0; 16];
         let (token, number) = id.split_at_mut(8);
         token.copy_from_slice(writer);
-        self.0.randomness.fill(number)?;
+        number.copy_from_slice(&self.salt()?[..8]);
         PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, capacity)
+    }
+
+    fn slot_in_use(&self) -> Option<SlotId> {
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_slot_in_use(&self, id: SlotId) {
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
 
     /// Opens a small sealed object: magic, salt, one frame.
@@ -358,66 +431,44 @@ impl Config {
     }
 }
 
-async fn create(store: &dyn Store, protection: &Protection, randomness: &dyn Randomness) -> Result<()> {
-    let (mut id, mut domain) = ([0; 16], [0; 32]);
-    randomness.fill(&mut id)?;
-    randomness.fill(&mut domain)?;
-    let domain = match protection {
-        Protection::None => Some(Domain::new(domain)),
-        Protection::Key(key) => {
-            put_slot(store, &id, &domain, key, randomness).await?;
-            None
-        }
-    };
-    // Who loses this race opens the winner's repository; the slot left behind is bound to another id and opens nothing.
-    let _: Created = store.create(CONFIG, Config { id, domain }.encode().into()).await?;
-    Ok(())
-}
-
-async fn put_slot(
-    store: &dyn Store,
-    id: &[u8; 16],
-    domain: &[u8; 32],
-    key: &Key,
-    randomness: &dyn Randomness,
-) -> Result<()> {
-    let (mut slot, mut salt, mut master) = ([0; 8], [0; SALT], [0; 32]);
-    randomness.fill(&mut slot)?;
-    randomness.fill(&mut salt)?;
-    randomness.fill(&mut master)?;
-    let object = format!("keys/{}", hex(&slot));
-    let seal = Seal::of_slot(key, &slot_name(id, &object), &salt)?;
-    let octets = seal_one_frame(&seal, ObjectKind::Slot, &salt, &[domain.as_slice(), &master].concat())?;
-    store.put(&object, Payload::from(octets)).await
-}
-
-/// The first slot that the key opens.
-async fn open_slots(store: &dyn Store, id: &[u8; 16], key: &Key) -> Result<Secrets> {
-    let mut listing = store.list("keys/");
-    while let Some(object) = listing.try_next().await? {
-        let octets: Bytes = store.read(&object.key, None).await?;
-        if let Some(secrets) = open_slot(&octets, &slot_name(id, &object.key), key) {
-            return Ok(secrets);
-        }
+async fn create(store: &dyn Store, protection: &Protection, seams: &Seams) -> Result<()> {
+    let (mut id, mut domain, mut master) = ([0; 16], Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+    seams.randomness.fill(&mut id)?;
+    seams.randomness.fill(&mut *domain)?;
+    let domain = Domain::new(*domain);
+    if let Protection::None = protection {
+        let _: Created = store.create(CONFIG, Config { id, domain: Some(domain) }.encode().into()).await?;
+        return twin::copy_config(store).await;
     }
-    Err(Error::new(ErrorKind::Key, "the key does not open this repository"))
-}
-
-fn open_slot(octets: &[u8], name: &str, key: &Key) -> Option<Secrets> {
-    let mut decoder = Decoder::new(octets);
-    if decoder.array::<8>().ok()? != ObjectKind::Slot.magic() {
-        return None;
+    seams.randomness.fill(&mut *master)?;
+    let secrets = Secrets { domain, master: Some(*master) };
+    let mut slot = [0; 8];
+    slot.copy_from_slice(&draw(seams, b"create", 0)?[..8]);
+    let (slot, salt, created) = (SlotId::new(slot), draw(seams, b"create", 1)?, nanoseconds(&*seams.clock));
+    let new = slots::New { id: slot, salt, created, label: "" };
+    slots::write(store, &*seams.executor, &id, &secrets, protection, new).await?;
+    let made = store.create(CONFIG, Config { id, domain: None }.encode().into()).await?;
+    // Who loses this race opens the winner's repository. The slot left behind is bound to another id and opens nothing.
+    if made == Created::Exists && twin::read_config(store).await.is_ok_and(|config| config.id != id) {
+        // It costs a few octets if it stays.
+        let _ = store.delete(&slot.object()).await;
     }
-    let salt = decoder.array::<SALT>().ok()?;
-    let mut sealed = decoder.rest().to_vec();
-    let seal = Seal::of_slot(key, name, &salt).ok()?;
-    let mut secrets = Decoder::new(seal.open(0, &mut sealed).ok()?);
-    Some(Secrets { domain: Domain::new(secrets.array().ok()?), master: Some(secrets.array().ok()?) })
+    twin::copy_config(store).await
 }
 
-/// A slot's name for sealing: bound to the repository, so that a slot copied to another opens nothing there.
-fn slot_name(id: &[u8; 16], object: &str) -> String {
-    format!("{}/{object}", hex(id))
+/// 32 random octets. Who draws them, how often it did, and the time are mixed in: a source of randomness that repeats itself must not
+/// make two seals with one key and one nonce.
+fn draw(seams: &Seams, who: &[u8], number: u64) -> Result<[u8; SALT]> {
+    let mut random = [0; 32];
+    seams.randomness.fill(&mut random)?;
+    let mut hasher = blake3::Hasher::new_derive_key("mailrail 2026-11 salt");
+    hasher.update(&random).update(who).update(&number.to_le_bytes());
+    hasher.update(&nanoseconds(&*seams.clock).to_le_bytes());
+    Ok(*hasher.finalize().as_bytes())
+}
+
+fn nanoseconds(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn seal_one_frame(seal: &Seal, kind: ObjectKind, salt: &[u8; SALT], payload: &[u8]) -> Result<Vec<u8>> {

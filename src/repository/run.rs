@@ -4,7 +4,7 @@
 //! it knows nothing of, by taking its next number (docs/decisions/0003-trust.md, "Forgetting and sweeping").
 
 use super::Repository;
-use super::journal::JournalHead;
+use super::journal::{Journal, JournalHead};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Incomplete, Ledger};
@@ -13,6 +13,8 @@ use crate::seal::ObjectKind;
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 /// The version of the record's content.
 const SCHEMA: u64 = 1;
@@ -20,9 +22,63 @@ const SCHEMA: u64 = 1;
 const ACTIVE: u8 = 0;
 const ENDED: u8 = 1;
 const FENCE: u8 = 2;
+const NOTED: u8 = 3;
+const LOST: u8 = 4;
 
 /// Names a writer: random, drawn anew for every run, and again whenever a sweep has fenced it. The first octets of its packs' ids.
 pub(crate) type Token = [u8; 8];
+
+/// Names a run in its repository: its writer's token and the number of its last record, written `<16 hexadecimal digits>-<number>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId {
+    writer: Token,
+    number: u64,
+}
+
+impl RunId {
+    pub(crate) const fn new(writer: Token, number: u64) -> Self {
+        Self { writer, number }
+    }
+
+    /// The key of its record.
+    pub(crate) fn key(self) -> String {
+        run_key(&self.writer, self.number)
+    }
+
+    /// The run whose record is under this key.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        let mut names = key.split('/').skip(1);
+        let (writer, number) = (from_hex(names.next()?)?, u64::from_be_bytes(from_hex(names.next()?)?));
+        let run = Self { writer, number };
+        (run.key() == key).then_some(run)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", hex(&self.writer), self.number)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text
+            .split_once('-')
+            .and_then(|(writer, number)| Some(Self { writer: from_hex(writer)?, number: number.parse().ok()? }));
+        parsed.ok_or_else(|| {
+            Error::invalid(format!("'{text}' does not name a run: 16 hexadecimal digits, '-', a number"))
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for RunId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// A record of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +93,13 @@ pub(crate) enum RunRecord {
         written: u64,
         /// Which sweep.
         epoch: u64,
+    },
+    /// The end of a repair, which is no run: it only says where journals end.
+    Noted(Box<Ended>),
+    /// A repair found this record damaged, and what it said is lost. If it is a chain's last one, nobody knows whether its writer lives.
+    Lost {
+        /// Nanoseconds since 1970.
+        written: u64,
     },
 }
 
@@ -86,13 +149,19 @@ pub(crate) async fn read_run_record(repository: &Repository, token: &Token, numb
     }
 }
 
+/// Puts a record in the place of one that is damaged, or that tells of commits that are lost. The chain's numbers stay as they are.
+pub(crate) async fn replace_run_record(repository: &Repository, key: &str, record: &RunRecord) -> Result<()> {
+    let octets = repository.seal_object(ObjectKind::Run, key, &record.encode())?;
+    repository.store().put(key, octets.into()).await
+}
+
 /// The chains that there are: for each writer the numbers of its records, in order.
 pub(crate) async fn chains(repository: &Repository) -> Result<BTreeMap<Token, Vec<u64>>> {
     let mut chains: BTreeMap<Token, Vec<u64>> = BTreeMap::new();
     let mut listing = repository.store().list("runs/");
     while let Some(object) = listing.try_next().await? {
-        if let Some((token, number)) = of_run_key(&object.key) {
-            chains.entry(token).or_default().push(number);
+        if let Some(RunId { writer, number }) = RunId::of_key(&object.key) {
+            chains.entry(writer).or_default().push(number);
         }
     }
     chains.values_mut().for_each(|numbers| numbers.sort_unstable());
@@ -104,10 +173,29 @@ pub(crate) fn run_key(token: &Token, number: u64) -> String {
     format!("runs/{}/{number:016x}", hex(token))
 }
 
-fn of_run_key(key: &str) -> Option<(Token, u64)> {
-    let mut names = key.split('/').skip(1);
-    let (token, number) = (from_hex(names.next()?)?, u64::from_be_bytes(from_hex(names.next()?)?));
-    (run_key(&token, number) == key).then_some((token, number))
+/// The commits of a journal, to be compared with what runs recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Heads {
+    /// By sequence.
+    pub(crate) digests: BTreeMap<u64, Digest>,
+    /// Those up to here may be gone, for they are forgotten.
+    forgotten_until: Option<u64>,
+}
+
+impl Heads {
+    /// Of a journal that was loaded with all its commits.
+    pub(crate) fn of(journal: &Journal) -> Self {
+        let digests = journal.commits.iter().map(|commit| (commit.sequence, commit.digest)).collect();
+        Self { digests, forgotten_until: journal.forgotten_until() }
+    }
+
+    /// Whether a commit that a run recorded is what the journal has, or is forgotten.
+    pub(crate) fn agree(&self, head: &JournalHead) -> bool {
+        match self.digests.get(&head.sequence) {
+            Some(digest) => *digest == head.digest,
+            None => self.forgotten_until.is_some_and(|until| head.sequence <= until),
+        }
+    }
 }
 
 impl RunRecord {
@@ -131,6 +219,14 @@ impl RunRecord {
                 out.number(*written);
                 out.number(*epoch);
             }
+            Self::Noted(noted) => {
+                out.push(NOTED);
+                noted.encode(&mut out);
+            }
+            Self::Lost { written } => {
+                out.push(LOST);
+                out.number(*written);
+            }
         }
         out
     }
@@ -150,6 +246,8 @@ impl RunRecord {
             }
             ENDED => Self::Ended(Box::new(Ended::decode(&mut decoder)?)),
             FENCE => Self::Fence { written: decoder.number()?, epoch: decoder.number()? },
+            NOTED => Self::Noted(Box::new(Ended::decode(&mut decoder)?)),
+            LOST => Self::Lost { written: decoder.number()? },
             _ => return Err(Error::new(ErrorKind::Unsupported, "a run record is of an unknown kind")),
         };
         decoder.end()?;
@@ -187,6 +285,7 @@ impl Ended {
         Ok(Self { started, written, ledger, heads })
     }
 }
+
 fn numbers(ledger: &Ledger) -> [u64; 16] {
     let Ledger { messages, changes, bytes, objects, mailboxes, .. } = ledger;
     [

@@ -7,7 +7,7 @@ use crate::seal::ObjectKind;
 use crate::store::Listed;
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Only blobs of at least this many octets enter the lasting index: an eighth of the rows, nearly all of the savings.
 pub(crate) const CONTENT_MIN: u32 = 16 << 10;
@@ -37,18 +37,17 @@ pub(crate) fn segment_id(object: &Listed) -> Option<SegmentId> {
 
 /// The rows of a listed segment, sorted by digest; `None` if it does not verify.
 pub(crate) async fn segment_rows(repository: &Repository, object: &Listed) -> Result<Option<Vec<Row>>> {
-    if object.length > OCTETS_MAX {
-        return Ok(None);
+    match open(repository, object).await {
+        Ok(rows) => Ok(Some(rows)),
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => Ok(None),
+        Err(error) => Err(error),
     }
-    let octets = repository.store().read(&object.key, None).await?;
-    let rows = repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows));
-    Ok(rows.ok())
 }
 
-/// Gives the rows of all segments whose packs are among `packs`. A segment that does not verify is passed over, and counted.
+/// Gives the rows of all segments that lie inside of one of `packs`, whose lengths are told. A segment that does not verify is passed over, and counted.
 pub(crate) async fn read_segments(
     repository: &Repository,
-    packs: &HashSet<PackId>,
+    packs: &HashMap<PackId, u64>,
     mut each: impl FnMut(&[Row]),
 ) -> Result<u64> {
     let mut passed_over = 0;
@@ -56,7 +55,8 @@ pub(crate) async fn read_segments(
     while let Some(object) = listing.try_next().await? {
         match segment_rows(repository, &object).await {
             Ok(Some(rows)) => {
-                let rows: Vec<Row> = rows.into_iter().filter(|row| packs.contains(&row.at.pack)).collect();
+                let is_inside = |row: &Row| packs.get(&row.at.pack).is_some_and(|length| row.at.end() <= *length);
+                let rows: Vec<Row> = rows.into_iter().filter(is_inside).collect();
                 each(&rows);
             }
             Ok(None) => passed_over += 1,
@@ -68,13 +68,33 @@ pub(crate) async fn read_segments(
     Ok(passed_over)
 }
 
+/// How many rows the segments have of each pack, and the keys of those segments that are damaged.
+pub(crate) async fn count_segments(repository: &Repository) -> Result<(HashMap<PackId, u32>, Vec<String>)> {
+    let (mut counts, mut damaged) = (HashMap::new(), Vec::new());
+    let mut listing = repository.store().list("index/");
+    while let Some(object) = listing.try_next().await? {
+        match open(repository, &object).await {
+            Ok(rows) => rows.iter().for_each(|row| *counts.entry(row.at.pack).or_default() += 1),
+            Err(error) if error.kind() == ErrorKind::Damaged => damaged.push(object.key),
+            // A sweep replaced it since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((counts, damaged))
+}
+
 /// Checks that a listed segment opens.
 pub(crate) async fn check_segment(repository: &Repository, object: &Listed) -> Result<()> {
+    open(repository, object).await.map(drop)
+}
+
+async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Row>> {
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an index segment is too long"));
     }
     let octets = repository.store().read(&object.key, None).await?;
-    repository.open_object(ObjectKind::Segment, &object.key, &octets).and_then(|rows| decode(&rows)).map(drop)
+    decode(&repository.open_object(ObjectKind::Segment, &object.key, &octets)?)
 }
 
 /// Segments that this one replaces come first.

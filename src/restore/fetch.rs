@@ -1,13 +1,15 @@
-//! Reading blobs: ranges of packs, coalesced, several at once.
+//! Reading blobs: ranges of packs, coalesced, several at once; and where a pack fails, wherever else its blobs are.
 
+use super::detour::Detours;
 use crate::error::{Error, Result};
 use crate::pack::{HEADER, Location, PackId, PackReader};
-use crate::repository::Repository;
+use crate::repository::{Moves, Repository, read_moves};
+use crate::runtime::{self, Executor};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Octets between two blobs that are read along rather than asked for apart.
 const GAP_MAX: u64 = 128 << 10;
@@ -23,12 +25,15 @@ const READERS_MAX: usize = 1024;
 pub(crate) struct Fetcher {
     repository: Repository,
     readers: Arc<Mutex<HashMap<PackId, Arc<PackReader>>>>,
+    detours: Arc<Mutex<Detours>>,
 }
 
 /// Blobs that were read, still sealed.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     ranges: HashMap<PackId, (Arc<PackReader>, BTreeMap<u64, Bytes>)>,
+    /// Blobs that were read from another place than the one asked for.
+    detours: HashMap<(PackId, u64), Location>,
     /// Packs and ranges that could not be read.
     failed: Vec<(PackId, Range<u64>, String)>,
     /// Octets read.
@@ -37,18 +42,18 @@ pub(crate) struct Fetched {
 
 impl Fetcher {
     pub(crate) fn new(repository: Repository) -> Self {
-        Self { repository, readers: Arc::default() }
+        Self { repository, readers: Arc::default(), detours: Arc::default() }
     }
 
     /// Reads the blobs at these places, in any order and repeated at will. What cannot be read is told by [`Fetched::blob`].
     pub(crate) async fn fetch(&self, places: impl IntoIterator<Item = Location>) -> Fetched {
-        let ranges = coalesce(places);
+        let mut fetched = Fetched::default();
+        let ranges = coalesce(self.lock_detours().lead(places, &mut fetched.detours));
         let reads = stream::iter(ranges).map(|(pack, range)| async move {
             let read = self.read(pack, range.clone()).await;
             (pack, range, read)
         });
         let mut reads = reads.buffer_unordered(READS_MAX);
-        let mut fetched = Fetched::default();
         while let Some((pack, range, read)) = reads.next().await {
             match read {
                 Ok((reader, octets)) => {
@@ -60,6 +65,41 @@ impl Fetcher {
             }
         }
         fetched
+    }
+
+    /// The content of one blob, from wherever it reads.
+    pub(crate) async fn blob(&self, at: Location, executor: &dyn Executor) -> Result<Vec<u8>> {
+        loop {
+            let fetched = self.fetch([at]).await;
+            let place = fetched.place(&at);
+            let error = match runtime::run(executor, move || fetched.blob(&at)).await? {
+                Ok(content) => return Ok(content),
+                Err(error) => error,
+            };
+            if !self.is_elsewhere(at, place).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Whether the blob that belongs `at` a place is known to be yet elsewhere, having failed to read from `failed`. If so, it is fetched from there from now on.
+    pub(crate) async fn is_elsewhere(&self, at: Location, failed: Location) -> bool {
+        if !self.lock_detours().is_known(failed.pack) {
+            // That nothing is known of moves is no other damage: what failed is told.
+            let moves = read_moves(&self.repository, failed.pack).await.unwrap_or_default();
+            self.lock_detours().learn(failed.pack, &moves);
+        }
+        self.lock_detours().turn(at, failed)
+    }
+
+    /// Takes in where blobs of a pack are.
+    pub(crate) fn learn(&self, pack: PackId, moves: &Moves) {
+        self.lock_detours().learn(pack, moves);
+    }
+
+    fn lock_detours(&self) -> MutexGuard<'_, Detours> {
+        // A panic elsewhere leaves the table whole: every change to it is one call.
+        self.detours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self, pack: PackId, range: Range<u64>) -> Result<(Arc<PackReader>, Bytes)> {
@@ -84,8 +124,14 @@ impl Fetcher {
 }
 
 impl Fetched {
+    /// Where this blob was read from.
+    pub(crate) fn place(&self, at: &Location) -> Location {
+        self.detours.get(&(at.pack, at.offset)).copied().unwrap_or(*at)
+    }
+
     /// The content of a blob that was asked for. For a worker: it decrypts and decompresses.
     pub(crate) fn blob(&self, at: &Location) -> Result<Vec<u8>> {
+        let at = &self.place(at);
         let end = at.offset.saturating_add(u64::from(at.stored));
         let missing = || {
             let failed = self.failed.iter().find(|(pack, range, _)| *pack == at.pack && range.contains(&at.offset));

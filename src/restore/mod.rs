@@ -1,5 +1,6 @@
 //! Restoring: from a repository into a sink. Every message is verified against its digest before it is delivered under its name.
 
+mod detour;
 mod fetch;
 mod plan;
 mod rebuild;
@@ -10,13 +11,16 @@ pub(crate) use rebuild::{Progress, Rebuilding};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
-use crate::message::{Envelope, Identity, MailboxName};
-use crate::repository::{Journal, JournalName, Repository};
+use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
+use crate::pack::PackId;
+use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository};
 use crate::resources::Resources;
-use crate::runtime;
+use crate::runtime::{self, Executor};
 use crate::sink::{MailboxSink, Note, Sink};
 use crate::source::Kind;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How many mailboxes are restored at once.
@@ -33,6 +37,7 @@ pub struct Restore {
     mailboxes: Option<Vec<MailboxName>>,
     at: Option<u64>,
     scope: Scope,
+    fetcher: Fetcher,
 }
 
 /// What a restore did.
@@ -85,7 +90,8 @@ pub struct Failure {
 
 impl Restore {
     pub(crate) fn new(repository: Repository, resources: Resources, sink: Arc<dyn Sink>) -> Self {
-        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living }
+        let fetcher = Fetcher::new(repository.clone());
+        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living, fetcher }
     }
 
     /// Restores these mailboxes only.
@@ -102,13 +108,27 @@ impl Restore {
         self
     }
 
+    /// Restores what could be read of the messages in quarantine, and nothing else. None of them is the message that it was: a name that a
+    /// sink gives them is its owner's to keep apart from the names of good mail.
+    #[must_use]
+    pub fn only_quarantined(mut self) -> Self {
+        self.scope = Scope::Quarantined;
+        self
+    }
+
     /// Messages that are gone, too: for checking.
     pub(crate) fn everything(mut self) -> Self {
         self.scope = Scope::All;
         self
     }
 
-    /// Restores. What is forgotten and swept while it runs may be gone when it comes to it: then it is among the failures, and a new restore does without it.
+    /// What is known already of where blobs of a damaged pack are.
+    pub(crate) fn learn(&self, pack: PackId, moves: &Moves) {
+        self.fetcher.learn(pack, moves);
+    }
+
+    /// Restores. What is damaged fails by itself and is named; all else is restored, also of a mailbox whose journal is damaged. What is forgotten and
+    /// swept while it runs may be gone when it comes to it: then it is among the failures, and a new restore does without it.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; no message is left half delivered under its name.
@@ -169,10 +189,7 @@ impl Restore {
     }
 
     async fn try_mailbox(&self, name: &MailboxName, report: &mut RestoreReport) -> Result<()> {
-        let journal = match self.scope {
-            Scope::Living => Journal::load(&self.repository, name, self.at).await?,
-            Scope::All => Journal::load_all(&self.repository, name, self.at).await?,
-        };
+        let journal = self.journal(name, report).await?;
         if journal.commits.is_empty() || journal.is_void {
             report.mailboxes = 0;
             return Ok(());
@@ -181,20 +198,21 @@ impl Restore {
         let kinds: Arc<Vec<Kind>> = Arc::new(journal.sources.iter().map(|source| source.kind.clone()).collect());
         let octets = self.window_octets();
         let is_ordered = self.sink.is_ordered();
+        let announced = journal.folders.keys().cloned().collect();
         let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope).await?;
-        let fetcher = Fetcher::new(self.repository.clone());
-        let windows = stream::unfold(Some(planner), |planner| async {
-            let mut planner = planner?;
-            match planner.window().await {
-                Ok(window) if window.is_empty() => None,
-                Ok(window) => Some((Ok(window), Some(planner))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
+        let state = Windows { planner, announced, sink: Arc::clone(&sink), kinds: Arc::clone(&kinds) };
+        let executor = Arc::clone(self.resources.executor());
+        let windows = stream::unfold(Some(state), move |state| Windows::next(state, Arc::clone(&executor)));
         let at_once = if is_ordered { 1 } else { self.resources.executor().parallelism() + 1 };
         let deliveries = windows.map(|window| {
-            let (sink, kinds, fetcher) = (Arc::clone(&sink), Arc::clone(&kinds), fetcher.clone());
-            async move { Ok(self.window(name, window?, sink, kinds, fetcher).await) }
+            let (sink, kinds) = (Arc::clone(&sink), Arc::clone(&kinds));
+            async move {
+                let (window, lost, notes) = window?;
+                let mut report = self.window(name, window, sink, kinds).await;
+                lost.iter().for_each(|lost| report.fail_commit(name, lost));
+                report.note(notes);
+                Ok(report)
+            }
         });
         {
             let mut deliveries = std::pin::pin!(deliveries.buffer_unordered(at_once));
@@ -212,6 +230,30 @@ impl Restore {
     /// Octets of messages in one window; with pieces sealed, opened and encoded again it takes four times as much memory.
     fn window_octets(&self) -> u64 {
         (self.resources.budget().octets() / 32).clamp(1 << 20, 8 << 20)
+    }
+
+    /// The mailbox's journal; if it is damaged, what can be read of it.
+    async fn journal(&self, name: &MailboxName, report: &mut RestoreReport) -> Result<Journal> {
+        let loaded = match self.scope {
+            // Which messages are forgotten, only this tells.
+            Scope::All => Journal::load_all(&self.repository, name, self.at).await,
+            Scope::Living | Scope::Quarantined => Journal::load(&self.repository, name, self.at).await,
+        };
+        match loaded {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let (journal, lost) = Journal::salvage(&self.repository, name, self.at).await?;
+                if journal.commits.is_empty() {
+                    return Err(error);
+                }
+                if lost.is_empty() {
+                    // All commits read, but they are not each other's.
+                    report.fail(name, None, &error);
+                }
+                lost.iter().for_each(|lost| report.fail_commit(name, lost));
+                Ok(journal)
+            }
+            loaded => loaded,
+        }
     }
 
     async fn open(&self, journal: &Journal, report: &mut RestoreReport) -> Result<Arc<dyn MailboxSink>> {
@@ -245,7 +287,6 @@ impl Restore {
         window: Vec<Planned>,
         sink: Arc<dyn MailboxSink>,
         kinds: Arc<Vec<Kind>>,
-        fetcher: Fetcher,
     ) -> RestoreReport {
         let octets = self.window_octets();
         let _permit = self.resources.budget().acquire(octets.max(crate::pack::PIECE_DEFAULT) * 4).await;
@@ -253,7 +294,7 @@ impl Restore {
         let (mut long, mut short) = (Vec::new(), Vec::new());
         for planned in window {
             let content: u64 = planned.pieces.iter().map(|at| u64::from(at.content)).sum();
-            if planned.row.quarantine.is_some() {
+            if planned.row.quarantine.is_some() && self.scope != Scope::Quarantined {
                 report.quarantined += 1;
             } else if content > octets {
                 long.push(planned);
@@ -264,49 +305,75 @@ impl Restore {
         let work = Delivering { name: name.clone(), domain: self.repository.domain().clone(), sink, kinds };
         let work = Arc::new(work);
         let executor = &**self.resources.executor();
-        let fetched = fetcher.fetch(short.iter().flat_map(|planned| planned.pieces.iter().copied())).await;
+        let fetched = self.fetcher.fetch(short.iter().flat_map(|planned| planned.pieces.iter().copied())).await;
         report.bytes_read += fetched.octets;
         let job = Arc::clone(&work);
         match runtime::run(executor, move || job.deliver_all(short, &fetched)).await {
-            Ok(part) => report.add(part),
+            Ok((part, stuck)) => {
+                report.add(part);
+                for (rebuilding, error) in stuck {
+                    self.deliver_on(name, rebuilding, Some(error), octets, &mut report).await;
+                }
+            }
             Err(error) => report.fail(name, None, &error),
         }
         for planned in long {
-            let row = (planned.row.envelope.clone(), planned.row.length);
-            if let Err(error) = self.deliver_long(&work, planned, &fetcher, octets, &mut report).await {
-                report.fail(name, Some(&row.0), &error);
-            } else {
-                report.restored += 1;
-                report.bytes += row.1;
+            let (job, envelope) = (Arc::clone(&work), planned.row.envelope.clone());
+            let begun = runtime::run(executor, move || {
+                let mut notes = Vec::new();
+                let rebuilding = job.begin(planned, &mut notes);
+                rebuilding.map(|rebuilding| (rebuilding, notes))
+            });
+            match begun.await.and_then(|begun| begun) {
+                Ok((rebuilding, notes)) => {
+                    report.note(notes);
+                    self.deliver_on(name, rebuilding, None, octets, &mut report).await;
+                }
+                Err(error) => report.fail(name, Some(&envelope), &error),
             }
         }
         report
     }
 
-    /// A message too long for one window: a few pieces at a time.
-    async fn deliver_long(
+    /// Delivers a message a few pieces at a time: because it is too long for one window, or because a piece did not read.
+    async fn deliver_on(
         &self,
-        work: &Arc<Delivering>,
-        planned: Planned,
-        fetcher: &Fetcher,
+        name: &MailboxName,
+        rebuilding: Rebuilding,
+        error: Option<Error>,
+        octets: u64,
+        report: &mut RestoreReport,
+    ) {
+        let (envelope, length) = (rebuilding.row.envelope.clone(), rebuilding.row.length);
+        match self.try_deliver_on(rebuilding, error, octets, report).await {
+            Ok(()) => {
+                report.restored += 1;
+                report.bytes += length;
+            }
+            Err(error) => report.fail(name, Some(&envelope), &error),
+        }
+    }
+
+    async fn try_deliver_on(
+        &self,
+        mut rebuilding: Rebuilding,
+        mut failed: Option<Error>,
         octets: u64,
         report: &mut RestoreReport,
     ) -> Result<()> {
-        let executor = &**self.resources.executor();
-        let job = Arc::clone(work);
-        let (mut rebuilding, notes) = runtime::run(executor, move || {
-            let mut notes = Vec::new();
-            let rebuilding = job.begin(planned, &mut notes);
-            rebuilding.map(|rebuilding| (rebuilding, notes))
-        })
-        .await??;
-        report.note(notes);
         loop {
+            if let Some(error) = failed.take() {
+                // A piece that does not read may be elsewhere, too.
+                match rebuilding.take_stuck() {
+                    Some((at, place)) if self.fetcher.is_elsewhere(at, place).await => {}
+                    _ => return Err(error),
+                }
+            }
             let pieces = rebuilding.next_pieces(octets);
             let count = pieces.len();
-            let fetched = fetcher.fetch(pieces).await;
+            let fetched = self.fetcher.fetch(pieces).await;
             report.bytes_read += fetched.octets;
-            let (back, progress, notes) = runtime::run(executor, move || {
+            let (back, progress, notes) = runtime::run(&**self.resources.executor(), move || {
                 let mut notes = Vec::new();
                 let progress = rebuilding.advance(&fetched, count, &mut notes);
                 (rebuilding, progress, notes)
@@ -314,11 +381,65 @@ impl Restore {
             .await?;
             rebuilding = back;
             report.note(notes);
-            if progress? == Progress::Done {
-                return Ok(());
+            match progress {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::NeedsMore) if count == 0 => {
+                    return Err(Error::damaged("a recipe needs more pieces than it has"));
+                }
+                Ok(Progress::NeedsMore) => {}
+                Err(error) => failed = Some(error),
             }
         }
     }
+}
+
+/// The windows of one mailbox, as they are planned.
+struct Windows {
+    planner: Planner,
+    /// The folders, by raw octets, that the sink has been told of.
+    announced: HashSet<Bytes>,
+    sink: Arc<dyn MailboxSink>,
+    kinds: Arc<Vec<Kind>>,
+}
+
+/// Messages to deliver together, commits that were found lost on the way to them, and what the sink noted of their folders.
+type Window = (Vec<Planned>, Vec<LostCommit>, Vec<Note>);
+
+impl Windows {
+    /// The next window, whose folders the sink has been told of; and what comes behind it.
+    async fn next(state: Option<Self>, executor: Arc<dyn Executor>) -> Option<(Result<Window>, Option<Self>)> {
+        let mut state = state?;
+        let window = match state.planner.window().await {
+            Ok(window) => window,
+            Err(error) => return Some((Err(error), None)),
+        };
+        let lost = state.planner.take_lost();
+        if window.is_empty() && lost.is_empty() {
+            return None;
+        }
+        let folders = unannounced(&window, &mut state.announced, &state.kinds);
+        let sink = Arc::clone(&state.sink);
+        let announced = runtime::run(&*executor, move || {
+            let mut notes = Vec::new();
+            folders.iter().try_for_each(|(folder, kind)| sink.folder(folder, kind, &mut notes))?;
+            Ok::<_, Error>(notes)
+        });
+        let notes = announced.await.and_then(|notes| notes);
+        Some((notes.map(|notes| (window, lost, notes)), Some(state)))
+    }
+}
+
+/// The folders of messages whose folder is in no record: those of appended messages, and of messages whose folder another source no longer has.
+fn unannounced(window: &[Planned], announced: &mut HashSet<Bytes>, kinds: &[Kind]) -> Vec<(Folder, Kind)> {
+    let mut folders = Vec::new();
+    for Planned { row, .. } in window.iter().filter(|planned| planned.row.quarantine.is_none()) {
+        if announced.insert(row.envelope.folder.clone()) {
+            let kind = kinds.get(row.source as usize).cloned();
+            let kind = kind.unwrap_or_else(|| Kind::Other("unknown".into()));
+            folders.push((Folder::new(FolderPath::of_raw(row.envelope.folder.clone())), kind));
+        }
+    }
+    folders
 }
 
 /// Delivers messages of one mailbox, on workers.
@@ -338,28 +459,29 @@ impl Delivering {
         })
     }
 
-    fn deliver_all(&self, window: Vec<Planned>, fetched: &Fetched) -> RestoreReport {
-        let mut report = RestoreReport::default();
+    /// Delivers all that it can, and gives those messages that are stuck at a piece, with the reason.
+    fn deliver_all(&self, window: Vec<Planned>, fetched: &Fetched) -> (RestoreReport, Vec<(Rebuilding, Error)>) {
+        let (mut report, mut stuck) = (RestoreReport::default(), Vec::new());
         for planned in window {
             let mut notes = Vec::new();
             let (envelope, length, count) = (planned.row.envelope.clone(), planned.row.length, planned.pieces.len());
-            let delivered = self
-                .begin(planned, &mut notes)
-                .and_then(|mut rebuilding| rebuilding.advance(fetched, count, &mut notes));
-            match delivered {
-                Ok(Progress::Done) => {
+            let begun = self.begin(planned, &mut notes);
+            let advanced = begun.map(|mut rebuilding| (rebuilding.advance(fetched, count, &mut notes), rebuilding));
+            match advanced {
+                Ok((Ok(Progress::Done), _)) => {
                     report.restored += 1;
                     report.bytes += length;
                 }
-                Ok(Progress::NeedsMore) => {
+                Ok((Ok(Progress::NeedsMore), _)) => {
                     let error = Error::damaged("a recipe needs more pieces than it has");
                     report.fail(&self.name, Some(&envelope), &error);
                 }
-                Err(error) => report.fail(&self.name, Some(&envelope), &error),
+                Ok((Err(error), rebuilding)) if rebuilding.is_stuck() => stuck.push((rebuilding, error)),
+                Ok((Err(error), _)) | Err(error) => report.fail(&self.name, Some(&envelope), &error),
             }
             report.note(notes);
         }
-        report
+        (report, stuck)
     }
 }
 
@@ -377,6 +499,18 @@ impl Failure {
             reason: describe(error),
             is_damage: error.kind() == ErrorKind::Damaged,
         }
+    }
+}
+
+impl Failure {
+    /// What became of a commit that cannot be read: its messages have no names any more, only ordinals.
+    pub(crate) fn of_commit(mailbox: &MailboxName, lost: &LostCommit) -> Self {
+        let mut failure = Self::of(mailbox, None, &lost.error);
+        failure.message = match lost.messages() {
+            0 => format!("commit {}", lost.sequence),
+            _ => format!("messages {} to {}", lost.ordinals.start, lost.ordinals.end - 1),
+        };
+        failure
     }
 }
 
@@ -405,6 +539,11 @@ impl RestoreReport {
         self.failed += 1;
         let failure = Failure::of(mailbox, message, error);
         append(&mut self.failures, vec![failure]);
+    }
+
+    fn fail_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
+        self.failed += lost.messages().max(1);
+        append(&mut self.failures, vec![Failure::of_commit(mailbox, lost)]);
     }
 
     fn note(&mut self, notes: Vec<Note>) {

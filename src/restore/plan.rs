@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, Row};
-use crate::repository::{CommitRef, Contents, Journal, MessageRow, Repository};
+use crate::repository::{CommitRef, Contents, Journal, LostCommit, MessageRow, Repository};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -24,6 +24,8 @@ pub(crate) enum Scope {
     Living,
     /// Those that are gone, too.
     All,
+    /// Those that are there and in quarantine: what could be read of them.
+    Quarantined,
 }
 
 /// Reads a mailbox's messages in windows, in the order of its journal, or folder by folder in the folders' order.
@@ -37,6 +39,8 @@ pub(crate) struct Planner {
     open: Option<Open>,
     /// A message that did not fit the window before.
     held: Option<Planned>,
+    /// Commits that could not be read.
+    lost: Vec<LostCommit>,
 }
 
 /// A commit being read.
@@ -70,8 +74,16 @@ impl Planner {
         window_octets: u64,
         scope: Scope,
     ) -> Result<Self> {
-        let mut planner =
-            Self { repository, journal, window_octets, scope, todo: VecDeque::new(), open: None, held: None };
+        let mut planner = Self {
+            repository,
+            journal,
+            window_octets,
+            scope,
+            todo: VecDeque::new(),
+            open: None,
+            held: None,
+            lost: Vec::new(),
+        };
         if is_ordered {
             planner.order().await?;
         } else {
@@ -96,6 +108,11 @@ impl Planner {
         let mut open = Open::new(repository, journal, commit, Some(&wanted), Scope::Living).await?;
         let entry = open.rows.pop_front().ok_or_else(absent)?;
         open.plan(repository, entry).await
+    }
+
+    /// The commits whose messages could not be planned, since this was last asked.
+    pub(crate) fn take_lost(&mut self) -> Vec<LostCommit> {
+        std::mem::take(&mut self.lost)
     }
 
     /// The next messages: together at most a window's octets, but at least one. Empty at the end.
@@ -127,27 +144,34 @@ impl Planner {
             }
             self.open = None;
             let Some((commit, rows)) = self.todo.pop_front() else { return Ok(None) };
-            let open = Open::new(&self.repository, &self.journal, commit, rows.as_deref(), self.scope).await?;
-            self.open = Some(open);
+            match Open::new(&self.repository, &self.journal, commit, rows.as_deref(), self.scope).await {
+                Ok(open) => self.open = Some(open),
+                Err(error) => self.lose(commit, error)?,
+            }
         }
+    }
+
+    /// Damage of one commit leaves the others; what else goes wrong ends it all.
+    fn lose(&mut self, commit: usize, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Damaged {
+            return Err(error);
+        }
+        let lost = LostCommit::of(&self.journal.commits[commit], error);
+        if self.lost.iter().all(|known| known.sequence != lost.sequence) {
+            self.lost.push(lost);
+        }
+        Ok(())
     }
 
     /// Plans the rows of every commit by folder and position: 24 octets a message.
     async fn order(&mut self) -> Result<()> {
         let mut order: Vec<(u32, u64, u32, u32)> = Vec::new();
         let folders: Vec<Bytes> = self.journal.folders.keys().cloned().collect();
-        for (number, commit) in self.journal.commits.iter().enumerate() {
-            if !self.journal.may_have_living(commit) {
-                continue;
-            }
-            let mut contents = self.journal.contents(&self.repository, commit).await?;
-            let rows = contents.rows(&self.repository).await?;
-            for (row, stored) in rows.into_iter().flatten().enumerate() {
-                if let Some(now) = self.journal.now(stored?) {
-                    // A folder that is in no record comes behind all others.
-                    let folder = folders.binary_search(&now.envelope.folder).unwrap_or(folders.len());
-                    order.push((folder as u32, now.position, number as u32, row as u32));
-                }
+        for number in 0..self.journal.commits.len() {
+            let planned = order.len();
+            if let Err(error) = self.order_of(number, &folders, &mut order).await {
+                order.truncate(planned);
+                self.lose(number, error)?;
             }
         }
         order.sort_unstable();
@@ -155,6 +179,25 @@ impl Planner {
             match self.todo.back_mut() {
                 Some((last, Some(rows))) if *last == commit as usize => rows.push(row),
                 _ => self.todo.push_back((commit as usize, Some(vec![row]))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Planner {
+    async fn order_of(&self, number: usize, folders: &[Bytes], order: &mut Vec<(u32, u64, u32, u32)>) -> Result<()> {
+        let commit = &self.journal.commits[number];
+        if !self.journal.may_have_living(commit) {
+            return Ok(());
+        }
+        let mut contents = self.journal.contents(&self.repository, commit).await?;
+        let rows = contents.rows(&self.repository).await?;
+        for (row, stored) in rows.into_iter().flatten().enumerate() {
+            if let Some(now) = self.journal.now(stored?) {
+                // A folder that is in no record comes behind all others.
+                let folder = folders.binary_search(&now.envelope.folder).unwrap_or(folders.len());
+                order.push((folder as u32, now.position, number as u32, row as u32));
             }
         }
         Ok(())
@@ -182,6 +225,7 @@ impl Open {
             recipe_at += u64::from(stored.recipe.length);
             let gone = (scope == Scope::All && !journal.is_lost(stored.ordinal)).then(|| stored.clone());
             let row = journal.now(stored.clone()).or(gone);
+            let row = row.filter(|row| scope != Scope::Quarantined || row.quarantine.is_some());
             rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
         }
         let rows: VecDeque<Entry> = match wanted {

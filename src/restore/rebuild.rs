@@ -17,6 +17,8 @@ pub(crate) struct Rebuilding {
     hasher: Hasher,
     length: u64,
     pieces: vec::IntoIter<Location>,
+    /// The piece that did not read, as the table has it and as it was read.
+    stuck: Option<(Location, Location)>,
     delivery: Option<Box<dyn Delivery>>,
 }
 
@@ -43,7 +45,7 @@ impl Rebuilding {
         }
         let delivery = Some(deliver(&row)?);
         let (rebuilder, hasher) = (Rebuilder::new(recipe), domain.hasher());
-        Ok(Self { row, rebuilder, hasher, length: 0, pieces: pieces.into_iter(), delivery })
+        Ok(Self { row, rebuilder, hasher, length: 0, pieces: pieces.into_iter(), stuck: None, delivery })
     }
 
     /// The next pieces that it needs, as many as `octets` of content allow, but at least one.
@@ -57,9 +59,20 @@ impl Rebuilding {
         fit.map(|(_, at)| *at).collect()
     }
 
+    /// The piece that ended the last [`advance`](Self::advance), if one did: its place in the table, and the place that was read. Fetched from elsewhere, the
+    /// message goes on with it.
+    pub(crate) fn take_stuck(&mut self) -> Option<(Location, Location)> {
+        self.stuck.take()
+    }
+
+    /// Whether a piece ended the last [`advance`](Self::advance).
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.is_some()
+    }
+
     /// Rebuilds on with `count` more pieces, which were fetched.
     pub(crate) fn advance(&mut self, fetched: &Fetched, count: usize, notes: &mut Vec<Note>) -> Result<Progress> {
-        let Self { row, rebuilder, hasher, length, pieces, delivery } = self;
+        let Self { row, rebuilder, hasher, length, pieces, stuck, delivery } = self;
         let delivery_open = delivery.as_mut().ok_or_else(|| Error::internal("a message is rebuilt already"))?;
         let mut out = |octets: &[u8]| {
             hasher.update(octets);
@@ -69,8 +82,11 @@ impl Rebuilding {
         for _ in 0..count {
             match rebuilder.advance(&mut out)? {
                 Need::Piece(_) => {
-                    let at = pieces.next().ok_or_else(|| Error::damaged("a recipe needs more pieces than it has"))?;
-                    rebuilder.piece(&fetched.blob(&at)?, &mut out)?;
+                    let next = pieces.as_slice().first().copied();
+                    let at = next.ok_or_else(|| Error::damaged("a recipe needs more pieces than it has"))?;
+                    let content = fetched.blob(&at).inspect_err(|_| *stuck = Some((at, fetched.place(&at))))?;
+                    pieces.next();
+                    rebuilder.piece(&content, &mut out)?;
                 }
                 _ => return Err(Error::damaged("a recipe needs fewer pieces than it has")),
             }
@@ -78,7 +94,7 @@ impl Rebuilding {
         if !matches!(rebuilder.advance(&mut out)?, Need::Done) {
             return Ok(Progress::NeedsMore);
         }
-        if *length != row.length || hasher.finish() != row.digest {
+        if (*length != row.length || hasher.finish() != row.digest) && !cfg!(planted = "no_digest_check") {
             return Err(Error::damaged("a rebuilt message is not the one that was stored"));
         }
         match delivery.take() {

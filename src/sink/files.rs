@@ -3,8 +3,8 @@
 use super::Note;
 use super::from_lines::FromLines;
 use super::names::{self, Taken};
+use super::system;
 use super::temporary::{Placed, Temporary};
-use super::tree;
 use super::{Delivery, MailboxName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder};
@@ -67,7 +67,7 @@ impl Dates {
         if date.zone_minutes.is_some() && self.zone.is_first() {
             notes.push(unholdable("time zone of internal dates", folder));
         }
-        tree::system_time(date).unwrap_or_else(|| {
+        system::system_time(date).unwrap_or_else(|| {
             notes.push(unholdable("internal date", &message_label(folder, envelope)));
             SystemTime::UNIX_EPOCH
         })
@@ -131,7 +131,7 @@ impl Delivery for FileDelivery {
         if !matches!(placed, Placed::New | Placed::Same) {
             return Err(different(&path));
         }
-        if !tree::has_time(&path, *time)? {
+        if !system::has_time(&path, *time)? {
             notes.push(unholdable("internal date", &format!("{folder}/{}", lossy(name))));
         }
         Ok(())

@@ -2,31 +2,14 @@
 
 use super::fixture::Target;
 use super::{Eml, Maildir, Mbox, Note, Sink};
-use crate::digest::{Digest, Domain, Hasher};
+use crate::digest::Domain;
 use crate::message::{Envelope, Folder, MailboxName};
-use crate::source::{self, Batch, Body, Entry, Known, KnownContainer, Source};
+use crate::source::{self, Batch, Body, Entry, KnowNothing, Source};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-
-/// Nothing is known.
-struct Nothing;
-
-impl Known for Nothing {
-    fn container(&self, _folder: &[u8]) -> Option<KnownContainer> {
-        None
-    }
-
-    fn hasher(&self) -> Hasher {
-        Domain::new([0; 32]).hasher()
-    }
-
-    fn matches(&mut self, _envelope: &Envelope, _digest: &Digest) -> bool {
-        false
-    }
-}
 
 /// A mailbox as a source has it: each folder as it was announced last.
 struct Contents {
@@ -43,7 +26,7 @@ fn contents(source: &dyn Source) -> Vec<Contents> {
         let mut has_more = true;
         while has_more {
             let mut batch = Batch::new(1 << 20);
-            has_more = mailbox.fill(&mut Nothing, &mut batch).unwrap();
+            has_more = mailbox.fill(&mut KnowNothing::new(Domain::new([0; 32])), &mut batch).unwrap();
             batch.into_entries().into_iter().for_each(|entry| take(entry, &mut contents));
         }
         all.push(contents);

@@ -13,6 +13,7 @@ mod mbox;
 #[cfg(test)]
 mod mirror;
 mod names;
+mod system;
 mod temporary;
 mod tree;
 

@@ -1,6 +1,6 @@
 //! Files that get their names only when they are whole.
 
-use super::tree::{doing, in_the_way, look, private_file};
+use super::system::{doing, in_the_way, look, private_file};
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};

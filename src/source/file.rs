@@ -7,7 +7,7 @@ use crate::wire::{Decoder, Encode};
 use bytes::Bytes;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,6 +101,16 @@ pub(super) fn unreadable(doing: &str, path: &Path, source: io::Error) -> Unreada
     Unreadable { reason, error: failed(doing, path, source) }
 }
 
+/// Opens a regular file for reading, and nothing else: since it was listed, a pipe, which would never end, or a link to anywhere may have
+/// taken its place.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no longer a file"));
+    }
+    Ok(file)
+}
+
 /// The canonical path of a directory that is to be a source.
 pub(super) fn canonical_directory(path: &Path) -> Result<PathBuf> {
     let root = fs::canonicalize(path).map_err(|source| failed("opening", path, source))?;
@@ -131,7 +141,7 @@ impl FileBody {
 
 impl OpenBody for FileBody {
     fn open(self: Box<Self>) -> Result<Box<dyn ReadBody>, Unreadable> {
-        let file = File::open(&self.path).map_err(|source| unreadable("opening", &self.path, source))?;
+        let file = open_file(&self.path).map_err(|source| unreadable("opening", &self.path, source))?;
         Ok(Box::new(ReadFile::new(file, self.path, self.enumerated)))
     }
 }
@@ -245,6 +255,20 @@ mod tests {
 
     fn open(path: &Path, enumerated: Stat) -> Result<Box<dyn ReadBody>, Unreadable> {
         Box::new(FileBody::new(path.to_owned(), enumerated)).open()
+    }
+
+    #[test]
+    fn a_pipe_or_a_link_that_took_a_files_place_is_not_read_and_nobody_waits_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1.eml");
+        fs::write(&path, b"Subject: x\n\n").unwrap();
+        let enumerated = stat(&path);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(open(&path, enumerated).is_err());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(open(&path, enumerated).is_err());
     }
 
     #[test]

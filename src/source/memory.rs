@@ -59,7 +59,7 @@ impl Memory {
         let octets = octets.into();
         self.change(mailbox, |contents| {
             if !contents.folders.iter().any(|folder| folder.path.raw == envelope.folder) {
-                contents.folders.push(Folder::new(path(&envelope.folder)));
+                contents.folders.push(Folder::new(FolderPath::of_raw(envelope.folder.clone())));
             }
             contents.messages.push((envelope, octets));
         });
@@ -94,11 +94,6 @@ impl Memory {
         let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         change(mailboxes.entry(mailbox.clone()).or_default())
     }
-}
-
-fn path(raw: &Bytes) -> FolderPath {
-    let names = raw.split(|&octet| octet == b'/').filter(|name| !name.is_empty());
-    FolderPath { names: names.map(|name| String::from_utf8_lossy(name).into_owned()).collect(), raw: raw.clone() }
 }
 
 impl Source for Memory {
@@ -191,7 +186,7 @@ mod tests {
         memory.put(&mailbox(), "INBOX", "1", "one");
         memory.put(&mailbox(), "INBOX", "2", "two");
         memory.put(&mailbox(), "INBOX", "1", "one again");
-        memory.folder(&mailbox(), Folder::new(path(&"empty".into())));
+        memory.folder(&mailbox(), Folder::new(FolderPath::of_raw("empty".into())));
         memory.mailbox(&MailboxName::new("b"));
         let mut drained = drain(&memory);
         assert_eq!(drained.len(), 2);

@@ -16,12 +16,11 @@ mod memory;
 pub use eml::Eml;
 pub use maildir::{Layout, Maildir};
 pub use mbox::Mbox;
-
 pub use memory::Memory;
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
-use crate::message::{Envelope, Evidence, Folder, MailboxName};
+use crate::message::{Envelope, Evidence, Flags, Folder, MailboxName};
 use bytes::Bytes;
 use std::fmt;
 
@@ -94,6 +93,32 @@ impl KnownContainer {
     #[must_use]
     pub fn new(evidence: Evidence, messages: u64) -> Self {
         Self { evidence, messages }
+    }
+}
+
+/// Knows nothing, as before the first run: a source tells everything that it has.
+#[derive(Clone, Debug)]
+pub struct KnowNothing(Domain);
+
+impl KnowNothing {
+    /// Gives hashers of this domain.
+    #[must_use]
+    pub fn new(domain: Domain) -> Self {
+        Self(domain)
+    }
+}
+
+impl Known for KnowNothing {
+    fn container(&self, _folder: &[u8]) -> Option<KnownContainer> {
+        None
+    }
+
+    fn hasher(&self) -> Hasher {
+        self.0.hasher()
+    }
+
+    fn matches(&mut self, _envelope: &Envelope, _digest: &Digest) -> bool {
+        false
     }
 }
 
@@ -270,7 +295,7 @@ pub enum Finished {
     /// The message was renamed meanwhile: these replace the envelope's flags and place.
     Moved {
         /// The new flags.
-        flags: crate::message::Flags,
+        flags: Flags,
         /// The new place.
         place: Bytes,
     },

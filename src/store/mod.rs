@@ -4,10 +4,12 @@ mod file;
 pub mod files;
 mod key;
 mod memory;
+mod retrying;
 
 pub use file::FileStore;
 pub use key::{check_key, check_prefix};
 pub use memory::MemoryStore;
+pub use retrying::{Retries, RetryingStore};
 
 use crate::error::Result;
 use bytes::Bytes;
@@ -50,6 +52,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn length<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<u64>>>;
 
     /// The objects whose keys begin with `prefix` (a whole number of names: empty, or ending with `/`), in no promised order.
+    /// What is listed is durable, whoever wrote it: writers build on what they find.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed>>;
 
     /// Deletes an object; one that is not there counts as deleted.

@@ -5,19 +5,31 @@ use crate::message::MailboxName;
 use crate::pack::Packer;
 use crate::repository::{
     Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_run_record, encode_commit, read_run_record,
-    read_verdict,
+    read_verdict, run_key,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The writers that may still commit: registered, not ended, not fenced.
-pub(super) async fn live(repository: &Repository) -> Result<BTreeSet<Token>> {
+///
+/// # Errors
+/// Damage of a last record: it may be of a writer that lives. Unless `is_alone` (nobody writes): then a record that was lost is of nobody.
+pub(super) async fn live(repository: &Repository, is_alone: bool) -> Result<BTreeSet<Token>> {
     let mut live = BTreeSet::new();
     for (token, last) in last_records(repository).await? {
-        if matches!(read_run_record(repository, &token, last).await?, Some(RunRecord::Active(_))) {
-            live.insert(token);
+        match read_run_record(repository, &token, last).await? {
+            Some(RunRecord::Active(_)) => drop(live.insert(token)),
+            Some(RunRecord::Lost { .. }) if !is_alone => return Err(lost(&token, last)),
+            _ => {}
         }
     }
     Ok(live)
+}
+
+fn lost(token: &Token, number: u64) -> Error {
+    let key = run_key(token, number);
+    Error::damaged(format!(
+        "'{key}' was damaged, so nobody knows whether that run goes on: sweep when no run does, and say so"
+    ))
 }
 
 /// What was fenced.
@@ -28,11 +40,11 @@ pub(super) struct Fenced {
 }
 
 /// Fences every writer that may not know of this sweep: first its chain, so that it declares nothing more; then the journals that it declared.
-pub(super) async fn fence(repository: &Repository, epoch: u64) -> Result<Fenced> {
+pub(super) async fn fence(repository: &Repository, epoch: u64, is_alone: bool) -> Result<Fenced> {
     let mut fenced = Fenced::default();
     let mut journals = BTreeSet::new();
     for (token, last) in last_records(repository).await? {
-        if let Some(declared) = fence_chain(repository, &token, last, epoch).await? {
+        if let Some(declared) = fence_chain(repository, &token, last, (epoch, is_alone)).await? {
             fenced.writers += 1;
             journals.extend(declared);
         }
@@ -55,13 +67,15 @@ async fn fence_chain(
     repository: &Repository,
     token: &Token,
     mut last: u64,
-    epoch: u64,
+    (epoch, is_alone): (u64, bool),
 ) -> Result<Option<Vec<MailboxName>>> {
     loop {
         match read_run_record(repository, token, last).await? {
             // It ended long ago, and another sweep has deleted its record since it was listed.
             None => return Ok(None),
-            Some(RunRecord::Ended(_)) => return Ok(None),
+            Some(RunRecord::Ended(_) | RunRecord::Noted(_)) => return Ok(None),
+            Some(RunRecord::Lost { .. }) if is_alone => return Ok(None),
+            Some(RunRecord::Lost { .. }) => return Err(lost(token, last)),
             Some(RunRecord::Fence { epoch: by, .. }) if by < epoch => return Ok(None),
             Some(RunRecord::Fence { .. }) => {
                 // This sweep, carried out by another who may have died just then.

@@ -13,8 +13,8 @@ pub use forget::{Forget, ForgetReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::PackId;
 use crate::repository::{
-    Journal, JournalName, Latest, MARKED_MAX, Mark, Repository, create_done, create_mark, create_verdict, latest_sweep,
-    read_mark, read_verdict,
+    BAD, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, create_done, create_mark, create_verdict,
+    latest_sweep, marked, moved_pack, read_mark, read_verdict,
 };
 use crate::resources::Resources;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,6 +32,7 @@ pub struct Sweep {
     repository: Repository,
     resources: Resources,
     dry_run: bool,
+    is_alone: bool,
     runs_kept: usize,
     needed_percent_min: u64,
 }
@@ -97,13 +98,21 @@ impl Sweep {
 
     pub(crate) fn new(repository: Repository, resources: Resources) -> Self {
         let runs_kept = Self::RUNS_KEPT_DEFAULT;
-        Self { repository, resources, dry_run: false, runs_kept, needed_percent_min: 50 }
+        Self { repository, resources, dry_run: false, is_alone: false, runs_kept, needed_percent_min: 50 }
     }
 
     /// Only tells what it would do.
     #[must_use]
     pub fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
+        self
+    }
+
+    /// The caller vouches that no other process writes to this repository, and that none which was interrupted will go on. Only where the record of a
+    /// run was damaged, so that nobody knows whether that run goes on, a sweep needs to be told this.
+    #[must_use]
+    pub fn alone(mut self, is_alone: bool) -> Self {
+        self.is_alone = is_alone;
         self
     }
 
@@ -129,7 +138,7 @@ impl Sweep {
     /// Dropping the future, or a crash, leaves a sweep that the next one carries out first.
     ///
     /// # Errors
-    /// Damage of any journal, before anything is deleted: what cannot be read may need anything. [`Limit`](ErrorKind::Limit) if there is not enough memory in the
+    /// Damage of any journal, of moves, or of the last record of a run, before anything is deleted: what cannot be read may need anything. [`Limit`](ErrorKind::Limit) if there is not enough memory in the
     /// budget to tell what is needed; what the store reports.
     pub async fn finish(self) -> Result<SweepReport> {
         let mut report = SweepReport { schema: 1, dry_run: self.dry_run, ..SweepReport::default() };
@@ -173,7 +182,7 @@ impl Sweep {
         let mut scan = Scan::new(self.repository.clone(), self.resources.clone());
         // This order: a pack that is listed is of a writer who registered before; and what a writer committed who has ended since is read after.
         let packs = self.packs(&mut scan).await?;
-        let live = fence::live(&self.repository).await?;
+        let live = fence::live(&self.repository, self.is_alone).await?;
         scan.advance().await?;
         let mut mark = Mark::default();
         for (pack, length) in &packs {
@@ -222,7 +231,7 @@ impl Sweep {
         let verdict = match read_verdict(&self.repository, epoch).await? {
             Some(verdict) => verdict,
             None => {
-                let fenced = fence::fence(&self.repository, epoch).await?;
+                let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
                 report.fenced_writers += fenced.writers;
                 report.fenced_journals += fenced.journals;
                 let mut scan = scan.unwrap_or_else(|| Scan::new(self.repository.clone(), self.resources.clone()));
@@ -234,7 +243,9 @@ impl Sweep {
                 create_verdict(&self.repository, epoch, condemned).await?
             }
         };
-        let lengths = self.delete(verdict.into_iter().map(|pack| pack.key())).await?;
+        let lengths = self.delete(verdict.iter().map(PackId::key)).await?;
+        let remedies = self.remedies(verdict.into_iter().collect()).await?;
+        self.delete(remedies).await?;
         lengths.into_iter().for_each(|length| report.deleted_packs.count(length));
         for (name, sequence) in mark.journals {
             let commits = match forgotten_commits(&self.repository, name, sequence).await {
@@ -247,6 +258,21 @@ impl Sweep {
             lengths.into_iter().for_each(|length| report.deleted_commits.count(length));
         }
         create_done(&self.repository, epoch).await
+    }
+
+    /// The marks and moves of packs that are deleted: nothing points at these packs any more, or ever will.
+    async fn remedies(&self, packs: HashSet<PackId>) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for prefix in [BAD, MOVES] {
+            let mut listing = self.repository.store().list(prefix);
+            while let Some(object) = listing.try_next().await? {
+                let pack = marked(&object.key).or_else(|| moved_pack(&object.key));
+                if pack.is_some_and(|pack| packs.contains(&pack)) {
+                    keys.push(object.key);
+                }
+            }
+        }
+        Ok(keys)
     }
 
     /// Deletes objects, and gives the lengths of those that were there.

@@ -3,9 +3,13 @@
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, PackId, Row};
-use crate::repository::{Journal, JournalName, OpenCommit, Repository, Section, decode_blobs};
+use crate::repository::{
+    Journal, JournalName, MOVES, OpenCommit, Repository, Section, decode_blobs, moved_pack, open_moves,
+};
 use crate::resources::Resources;
-use std::collections::HashMap;
+use futures::TryStreamExt;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What is needed of every pack that is needed, in a bit for each blob and about [`PACK_OCTETS`] octets for each pack.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub(super) struct Scan {
     packs: HashMap<PackId, Needed>,
     /// The first commit of each journal that was not read yet.
     read: HashMap<JournalName, u64>,
+    /// The keys of moves whose targets are needed.
+    moves: HashSet<String>,
     /// Journals with their latest forgetting checkpoint.
     pub(super) forgotten: Vec<(JournalName, u64)>,
     /// Octets taken, and what pays for them.
@@ -33,13 +39,15 @@ pub(super) struct Needed {
 
 /// What a pack takes in memory besides a bit for each of its blobs.
 const PACK_OCTETS: u64 = 96;
+/// What the key of moves takes.
+const MOVES_OCTETS: u64 = 128;
 /// Memory is asked for in steps of this many octets.
 const STEP: u64 = 1 << 20;
 
 impl Scan {
     pub(super) fn new(repository: Repository, resources: Resources) -> Self {
-        let (packs, read, forgotten) = (HashMap::new(), HashMap::new(), Vec::new());
-        Self { repository, resources, packs, read, forgotten, octets: 0, permit: None }
+        let (packs, read, moves, forgotten) = (HashMap::new(), HashMap::new(), HashSet::new(), Vec::new());
+        Self { repository, resources, packs, read, moves, forgotten, octets: 0, permit: None }
     }
 
     /// Reads what was not read yet: all journals at first, later what was committed since.
@@ -52,6 +60,36 @@ impl Scan {
                 None => self.journal(name).await?,
                 Some(next) if *next <= end => self.since(name, *next).await?,
                 Some(_) => {}
+            }
+        }
+        self.moves().await
+    }
+
+    /// What needed packs hold is needed wherever it is, too: readers look there where a pack is damaged.
+    ///
+    /// # Errors
+    /// Damage of moves of a needed pack: they may lead anywhere.
+    async fn moves(&mut self) -> Result<()> {
+        let store = Arc::clone(self.repository.store());
+        // A place may itself be in a pack that has moves.
+        let mut is_more = true;
+        while is_more {
+            is_more = false;
+            let mut listing = store.list(MOVES);
+            while let Some(object) = listing.try_next().await? {
+                let is_needed = moved_pack(&object.key).is_some_and(|pack| self.packs.contains_key(&pack));
+                if !is_needed || self.moves.contains(&object.key) {
+                    continue;
+                }
+                let rows = match open_moves(&self.repository, &object).await {
+                    // A repair dropped it since it was listed, because it did not open.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    rows => rows?,
+                };
+                self.pay(MOVES_OCTETS)?;
+                rows.iter().try_for_each(|row| self.need(row))?;
+                self.moves.insert(object.key);
+                is_more = true;
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ pub(super) async fn segments(repository: &Repository) -> Result<Counted> {
             Err(error) => return Err(error),
         };
         let all = rows.len();
-        let living: Vec<Row> = rows.into_iter().filter(|row| packs.contains(&row.at.pack)).collect();
+        let living: Vec<Row> = rows.into_iter().filter(|row| packs.contains_key(&row.at.pack)).collect();
         if living.len() == all && all > SEGMENT_ROWS_MAX / 2 {
             continue;
         }
@@ -78,7 +78,7 @@ pub(super) async fn records(repository: &Repository, kept: usize) -> Result<Coun
     for (token, mut numbers) in chains(repository).await? {
         let Some(last) = numbers.pop() else { continue };
         match read_run_record(repository, &token, last).await? {
-            Some(RunRecord::Ended(record)) => ended.push((record.written, token, last)),
+            Some(RunRecord::Ended(record) | RunRecord::Noted(record)) => ended.push((record.written, token, last)),
             Some(RunRecord::Fence { epoch, .. }) if epoch <= done => {}
             _ => continue,
         }

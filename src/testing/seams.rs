@@ -1,12 +1,14 @@
 //! Doubles of the seams to the world: the clock, and randomness.
 
 use crate::error::Result;
-use crate::runtime::{Clock, Randomness};
+use crate::runtime::{Clock, Randomness, Timer};
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A clock that stands still until it is moved. Clones are the same clock.
+/// A clock that stands still until it is moved. Clones are the same clock. As a timer, it is moved by every sleep, which takes no real time.
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock {
     now: Arc<Mutex<Duration>>,
@@ -34,6 +36,13 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Timer for ManualClock {
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.advance(time);
+        future::ready(()).boxed()
     }
 }
 

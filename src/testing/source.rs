@@ -313,25 +313,9 @@ fn unreadable(reason: Reason, kind: io::ErrorKind) -> Unreadable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::{Digest, Domain, Hasher};
-    use crate::message::{Envelope, SystemFlags};
-    use crate::source::KnownContainer;
-
-    struct Nothing;
-
-    impl Known for Nothing {
-        fn container(&self, _folder: &[u8]) -> Option<KnownContainer> {
-            None
-        }
-
-        fn hasher(&self) -> Hasher {
-            Domain::new([0; 32]).hasher()
-        }
-
-        fn matches(&mut self, _envelope: &Envelope, _digest: &Digest) -> bool {
-            false
-        }
-    }
+    use crate::digest::Domain;
+    use crate::message::SystemFlags;
+    use crate::source::KnowNothing;
 
     fn alice() -> MailboxName {
         MailboxName::new("alice")
@@ -346,7 +330,7 @@ mod tests {
     fn entries(source: &Scripted) -> Result<Vec<Entry>> {
         let mut mailbox = source.mailboxes()?.next().unwrap()?;
         let mut batch = Batch::new(1 << 30);
-        mailbox.fill(&mut Nothing, &mut batch)?;
+        mailbox.fill(&mut KnowNothing::new(Domain::new([0; 32])), &mut batch)?;
         Ok(batch.into_entries())
     }
 

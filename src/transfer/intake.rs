@@ -8,7 +8,7 @@ use super::known::{KnownMailbox, Verdict, is_from};
 use super::lane::Item;
 use super::registration::Registration;
 use crate::budget::Permit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder, Identity, MailboxName};
 use crate::repository::{Journal, Repository};
 use crate::resources::Resources;
@@ -73,8 +73,8 @@ pub(super) enum Taken {
     Mailbox(Box<Opened>),
     /// Some of the current mailbox.
     Batch(Box<Found>),
-    /// A mailbox could not be opened.
-    Unopened(Error),
+    /// A mailbox could not be opened: its name, where that much is known.
+    Unopened(Option<Arc<MailboxName>>, Error),
     /// No more messages are waiting: what is gathered should be committed.
     Pause,
     /// A message is waiting to be taken.
@@ -243,8 +243,17 @@ impl Enumeration {
         }
         match self.ahead.pop_front() {
             None => Ok(Taken::End),
-            Some(Err(error)) => Ok(Taken::Unopened(error)),
-            Some(Ok(mailbox)) => self.open(mailbox).await.map(Taken::Mailbox),
+            Some(Err(error)) => Ok(Taken::Unopened(None, error)),
+            Some(Ok(mailbox)) => {
+                let name = Arc::new(mailbox.name().clone());
+                match self.open(Arc::clone(&name), mailbox).await {
+                    // A journal that is damaged concerns its mailbox; a store that fails concerns all.
+                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
+                        Ok(Taken::Unopened(Some(name), error))
+                    }
+                    opened => opened.map(Taken::Mailbox),
+                }
+            }
         }
     }
 
@@ -267,8 +276,7 @@ impl Enumeration {
         Ok(())
     }
 
-    async fn open(&mut self, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
-        let name = Arc::new(source.name().clone());
+    async fn open(&mut self, name: Arc<MailboxName>, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
         let epoch = self.registration.epoch();
         let journal = Journal::load(&self.repository, &name, None).await?;
         let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
@@ -326,6 +334,8 @@ async fn know(
         .living(repository, |row| {
             if is_from(source, &journal.sources, row.source) {
                 known.add(&row);
+            } else {
+                known.add_others(&row);
             }
             Ok(())
         })

@@ -185,6 +185,12 @@ impl KnownMailbox {
         }
     }
 
+    /// Takes in a living message that came from another source: only its position matters, which nothing new may have.
+    pub(super) fn add_others(&mut self, row: &MessageRow) {
+        let folder = self.folder(&row.envelope.folder);
+        folder.position_max = folder.position_max.max(row.position);
+    }
+
     /// Call once all is taken in.
     pub(super) fn sort(&mut self) {
         self.named.sort_unstable_by_key(|named| (named.key, named.ordinal));

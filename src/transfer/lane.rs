@@ -13,6 +13,7 @@ use crate::pack::{self, FinishedPack, PackWriter, Packer, Row};
 use crate::recipe::Dissector;
 use crate::settings::Settings;
 use crate::source::{Body, Finished, Message, ReadBody, Reason, Unreadable};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
 /// Octets read at a time: enough for BLAKE3 to be at its fastest, little enough to stay in the cache.
@@ -76,6 +77,14 @@ pub(super) struct LaneContext {
     pub(super) dedup: Dedup,
     /// A pack of at least this length is finished.
     pub(super) pack_target: usize,
+    /// Messages that are known are taken apart all the same: some of their content lies in packs that are damaged, and is stored again.
+    pub(super) heals: AtomicBool,
+}
+
+impl LaneContext {
+    fn heals(&self) -> bool {
+        self.heals.load(Ordering::Relaxed)
+    }
 }
 
 /// One lane.
@@ -198,7 +207,7 @@ impl Lane {
         self.hasher.update(octets);
         let mut pieces = Vec::new();
         let is_known = item.known.as_ref().is_some_and(|known| known.is(&self.hasher.finish(), None));
-        if !is_known {
+        if !is_known || context.heals() {
             self.dissect(octets, &mut pieces, context)?;
         }
         self.output.octets.read += octets.len() as u64;
@@ -239,7 +248,8 @@ impl Lane {
         }
         let known = current.item.known.as_ref().filter(|_| first && ended);
         let is_known = known.is_some_and(|known| known.is(&self.hasher.finish(), reason(unreadable.as_ref())));
-        let dissected = if is_known { Ok(()) } else { self.dissect(chunk, &mut current.pieces, context) };
+        let is_skipped = is_known && !context.heals();
+        let dissected = if is_skipped { Ok(()) } else { self.dissect(chunk, &mut current.pieces, context) };
         self.buffer = buffer;
         dissected?;
         if ended {
@@ -273,7 +283,7 @@ impl Lane {
         let digest = self.hasher.finish();
         let is_known = item.known.as_ref().is_some_and(|known| known.is(&digest, reason(quarantine.as_ref())));
         let Self { dissector, packer, pack, output, .. } = self;
-        let recipe = if is_known {
+        let recipe = if is_known && !context.heals() {
             dissector.reset();
             None
         } else {
@@ -283,7 +293,12 @@ impl Lane {
             let mut store = Storing { packer, pack, octets, pieces: &mut pieces, context, failed: None };
             dissector.finish(&mut |piece| store.piece(piece), &mut output.recipes);
             store.failed.map_or(Ok(()), Err)?;
-            Some(output.recipes.len() - from)
+            if is_known {
+                // Its content was to be stored, if it was not; the recipe is what it was.
+                output.recipes.truncate(from);
+                pieces.clear();
+            }
+            (!is_known).then(|| output.recipes.len() - from)
         };
         let Partial { envelope, position, known, ticket } = item;
         output.messages.push(Read { envelope, position, known, ticket, digest, length, quarantine, recipe, pieces });

@@ -15,15 +15,15 @@ mod registration;
 mod schedule;
 mod settle;
 mod state;
+mod trust;
 
 use crate::budget::Permit;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::Index;
-use crate::ledger::Ledger;
+use crate::ledger::{Grade, Ledger};
 use crate::message::{Identity, MailboxName};
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{CompressedBlock, JournalHead, Repository};
+use crate::repository::{CompressedBlock, JournalHead, Repository, RunId};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
@@ -43,6 +43,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// What became of one message, or of a container's unchanged messages.
@@ -92,8 +93,14 @@ pub struct Report {
     /// What became of everything.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub ledger: Ledger,
+    /// The run, as its record in the repository is named.
+    pub run: Option<RunId>,
+    /// What the ledger amounts to.
+    pub grade: Grade,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
+    /// Whether it was stopped because more messages were quarantined than [`Settings::quarantined_max`] allows.
+    pub quarantine_exceeded: bool,
     /// The most octets that the budget permitted at once.
     pub peak_budget_bytes: u64,
 }
@@ -132,6 +139,9 @@ pub struct Transfer {
     outcomes: VecDeque<Outcome>,
     with_outcomes: bool,
     failure: Option<Error>,
+    /// More messages are in quarantine than the settings allow: the run is over.
+    is_quarantine_exceeded: bool,
+    run: Option<RunId>,
 }
 
 /// What the tasks of a transfer share.
@@ -196,7 +206,7 @@ enum Event {
         committed: Committed,
     },
     SegmentWritten(u64),
-    Recorded(u64),
+    Recorded(RunId, u64),
 }
 
 impl Transfer {
@@ -204,15 +214,14 @@ impl Transfer {
         repository: Repository,
         resources: Resources,
         settings: Settings,
-        index: Arc<dyn Index>,
         source: Arc<dyn Source>,
     ) -> Self {
         let identity = (source.id(), source.kind());
-        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(&index)));
+        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(resources.index())));
         let of = (repository.clone(), Arc::clone(&registration));
         let enumeration = Enumeration::new(of, resources.clone(), source, settings.reread);
         let intake = Intake::Source(Box::new(enumeration));
-        let mut transfer = Self::with(registration, resources, settings, (repository, index), intake, identity);
+        let mut transfer = Self::with(repository, registration, resources, settings, intake, identity);
         transfer.wake_up();
         transfer
     }
@@ -222,32 +231,32 @@ impl Transfer {
         repository: Repository,
         resources: Resources,
         settings: Settings,
-        index: Arc<dyn Index>,
         mailbox: MailboxName,
         source: (SourceId, Kind),
     ) -> (Appender, Self) {
         let (appender, inbox) = Appender::new(mailbox, source.0, source.1.clone());
-        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(&index)));
+        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(resources.index())));
         registration.want([inbox.mailbox.clone()]);
         let receiving = Receiving::new((repository.clone(), Arc::clone(&registration)), resources.clone(), inbox);
         let intake = Intake::Inbox(Box::new(receiving));
-        let mut transfer = Self::with(registration, resources, settings, (repository, index), intake, source);
+        let mut transfer = Self::with(repository, registration, resources, settings, intake, source);
         transfer.with_outcomes = false;
         transfer.phase = Phase::Dormant;
         (appender, transfer)
     }
 
     fn with(
+        repository: Repository,
         registration: Arc<Registration>,
         resources: Resources,
         settings: Settings,
-        (repository, index): (Repository, Arc<dyn Index>),
         intake: Intake,
         source: (SourceId, Kind),
     ) -> Self {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
-        let context = LaneContext { domain: repository.domain().clone(), dedup: Dedup::new(index), pack_target };
+        let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
+        let context = LaneContext { domain, dedup, pack_target, heals: AtomicBool::new(false) };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
         let context = Arc::new(context);
@@ -275,6 +284,8 @@ impl Transfer {
             outcomes: VecDeque::new(),
             with_outcomes: true,
             failure: None,
+            is_quarantine_exceeded: false,
+            run: None,
         }
     }
 
@@ -335,6 +346,9 @@ impl Transfer {
         self.ledger.verify()?;
         Ok(Report {
             schema: 1,
+            run: self.run,
+            grade: self.ledger.grade(),
+            quarantine_exceeded: self.is_quarantine_exceeded,
             ledger: self.ledger.clone(),
             stopped: self.ledger.messages.pending > 0 || self.is_taking,
             peak_budget_bytes: self.shared.resources.budget().peak(),
@@ -388,7 +402,8 @@ impl fmt::Debug for Transfer {
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
-        self.registration.begin(&self.context.dedup).await?;
+        let has_bad_packs = self.registration.begin(&self.context.dedup).await?;
+        self.context.heals.store(has_bad_packs && self.settings.reread, Ordering::Relaxed);
         let budget = self.resources.budget();
         let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);

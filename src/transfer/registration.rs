@@ -4,12 +4,12 @@
 
 use super::dedup::Dedup;
 use crate::error::{Error, Result};
-use crate::index::Index;
+use crate::index::{Index, RamIndex};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
-    Active, Ended, Repository, RunRecord, Token, create_run_record, latest_sweep, read_mark, read_run_record,
-    read_segments, run_key,
+    Active, Ended, Repository, RunId, RunRecord, Token, bad_packs, create_run_record, latest_sweep, read_mark,
+    read_run_record, read_segments, run_key,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 #[derive(Debug)]
 pub(super) struct Registration {
     repository: Repository,
-    index: Arc<dyn Index>,
+    index: Arc<RamIndex>,
     started: u64,
     /// Held while records are written, so that they are written one after the other.
     chain: Mutex<Chain>,
@@ -58,15 +58,19 @@ pub(super) struct Writer {
 }
 
 impl Registration {
-    pub(super) fn new(repository: Repository, index: Arc<dyn Index>) -> Self {
+    pub(super) fn new(repository: Repository, index: Arc<RamIndex>) -> Self {
         let started = repository.now();
         Self { repository, index, started, chain: Mutex::default(), face: Lock::default() }
     }
 
-    /// Draws a token, looks at the sweeps there were, and fills the index. Nothing is written: who finds nothing new needs no registration.
-    pub(super) async fn begin(&self, dedup: &Dedup) -> Result<()> {
+    /// Draws a token, looks at the sweeps there were, and fills the index but for packs that are marked bad. Nothing is written: who finds nothing new
+    /// needs no registration. Marks are read whenever a transfer begins: they may be new. Gives whether there are any.
+    pub(super) async fn begin(&self, dedup: &Dedup) -> Result<bool> {
         self.draw()?;
-        self.look(dedup).await
+        let bad = bad_packs(&self.repository).await?;
+        bad.iter().for_each(|pack| self.index.refuse(*pack));
+        self.look(dedup).await?;
+        Ok(!bad.is_empty())
     }
 
     /// Draws a token if there is none.
@@ -171,6 +175,7 @@ impl Registration {
         if self.is_fenced(&token).await? {
             self.ready(None, dedup).await?;
         }
+        self.index.saw(*pack);
         let epoch = self.epoch();
         Ok(self.is_own(pack, epoch).then_some(epoch))
     }
@@ -208,15 +213,16 @@ impl Registration {
         Ok(())
     }
 
-    /// Writes the last record of the run, and gives its length. Everything that the run began to write is there.
-    pub(super) async fn end(&self, ended: Ended) -> Result<u64> {
+    /// Writes the last record of the run, and gives its name and length. Everything that the run began to write is there.
+    pub(super) async fn end(&self, ended: Ended) -> Result<(RunId, u64)> {
         // Who was shut down before anything came has none.
         self.draw()?;
         let mut chain = self.chain.lock().await;
         let record = RunRecord::Ended(Box::new(ended));
         loop {
-            if let Some(length) = create_run_record(&self.repository, &self.token()?, chain.next, &record).await? {
-                return Ok(length);
+            let token = self.token()?;
+            if let Some(length) = create_run_record(&self.repository, &token, chain.next, &record).await? {
+                return Ok((RunId::new(token, chain.next), length));
             }
             // It needs no registration for this: it commits nothing any more.
             self.renew(&mut chain).await?;

@@ -252,10 +252,9 @@ impl Transfer {
                 gatherer.is_committing = true;
                 let draft = std::mem::take(&mut builder.draft);
                 let Shared { repository, resources, settings, context, registration, .. } = self.shared.clone();
-                let executor = Arc::clone(resources.executor());
                 let level = settings.compression_level;
                 let (folders, source) = (gatherer.folders_there(), self.source.clone());
-                let target = Target { repository, executor, context, registration, folders, source, level };
+                let target = Target { repository, resources, context, registration, folders, source, level };
                 let commit = async move {
                     let committed = commit::commit(target, tail, draft).await?;
                     Ok(Event::Committed { mailbox, committed })
@@ -381,7 +380,10 @@ impl Transfer {
             ledger: self.ledger.clone(),
             heads: std::mem::take(&mut self.heads).into_values().collect(),
         };
-        let write = async move { Ok(Event::Recorded(registration.end(ended).await?)) };
+        let write = async move {
+            let (run, length) = registration.end(ended).await?;
+            Ok(Event::Recorded(run, length))
+        };
         self.tasks.push(write.boxed());
     }
 }

@@ -50,7 +50,8 @@ impl Transfer {
             }
             Event::Committed { mailbox, committed } => self.committed(mailbox, committed),
             Event::SegmentWritten(length) => self.wrote(length),
-            Event::Recorded(length) => {
+            Event::Recorded(run, length) => {
+                self.run = Some(run);
                 self.wrote(length);
                 self.phase = Phase::Done;
             }
@@ -65,8 +66,8 @@ impl Transfer {
                 self.is_paused = false;
                 return self.take_batch(*found, permit);
             }
-            Ok(Taken::Unopened(error)) => {
-                let name = "a mailbox".to_owned();
+            Ok(Taken::Unopened(mailbox, error)) => {
+                let name = mailbox.map_or_else(|| "a mailbox".to_owned(), |name| name.to_string());
                 self.ledger.incomplete.push(Incomplete::new(name, &error));
             }
             Ok(Taken::Pause) => self.is_paused = true,
@@ -241,6 +242,7 @@ impl Transfer {
         self.ledger.store(stored);
         self.ledger.keep(builder.unchanged + (builder.stored - stored));
         builder.quarantined.into_iter().for_each(|reason| self.ledger.quarantine(reason));
+        self.stop_if_too_much_is_quarantined();
         self.ledger.changes.flags += builder.changes.flags;
         self.ledger.changes.moved += builder.changes.moved;
         self.ledger.changes.gone += builder.changes.gone;
@@ -254,16 +256,31 @@ impl Transfer {
         builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
     }
 
-    /// A sweep took what a commit was to point at. Its messages stay pending.
+    /// What a commit was to point at is gone, or was found damaged. Its messages stay pending.
     fn dropped(&mut self, name: String, builder: Builder) {
-        let error =
-            || Error::new(ErrorKind::Unavailable, "a sweep took content that messages share; they must be read again");
+        let error = || {
+            Error::new(
+                ErrorKind::Unavailable,
+                "content that messages share is gone or damaged; they must be read again",
+            )
+        };
         for (ticket, _) in builder.tickets {
             // Whoever waited may have gone.
             let _ = ticket.send(Err(error()));
         }
         self.ledger.incomplete.push(Incomplete::new(name, &error()));
         builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
+    }
+
+    /// A run in which more goes wrong than its caller allowed ends as if it was told to.
+    fn stop_if_too_much_is_quarantined(&mut self) {
+        let is_too_much =
+            self.shared.settings.quarantined_max.is_some_and(|max| self.ledger.messages.quarantined > max);
+        if is_too_much && matches!(self.phase, Phase::Starting | Phase::Running) {
+            self.is_quarantine_exceeded = true;
+            self.phase = Phase::Stopping;
+            self.stop_waiting();
+        }
     }
 
     pub(super) fn wrote(&mut self, length: u64) {

@@ -72,7 +72,8 @@ pub fn engine(
     seed: u64,
 ) -> Engine {
     let mut seams = Seams::default();
-    (seams.clock, seams.randomness) = (Arc::new(clock.clone()), Arc::new(SeededRandomness::new(seed)));
+    (seams.clock, seams.timer) = (Arc::new(clock.clone()), Arc::new(clock.clone()));
+    seams.randomness = Arc::new(SeededRandomness::new(seed));
     let repository = block_on(Repository::open_or_create_with(store, Protection::None, seams)).unwrap();
     Engine::builder(repository).resources(resources).settings(settings).build().unwrap()
 }
@@ -178,6 +179,17 @@ pub fn with_attachment(number: u64, content: u64, length: usize) -> Vec<u8> {
     .into_bytes();
     octets.extend_from_slice(&base64(&noise(content, length)));
     octets.extend_from_slice(b"--b--\n");
+    octets
+}
+
+/// An mbox file of these messages, each of which ends with a line ending.
+pub fn mbox(messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for message in messages {
+        octets.extend_from_slice(b"From sender@example.org Mon Jan  2 03:04:05 2023\n");
+        octets.extend_from_slice(message);
+        octets.push(b'\n');
+    }
     octets
 }
 

@@ -6,7 +6,8 @@ use crate::{key, values};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
-use mailrail::{Engine, Key, Repository, Resources, Settings};
+use mailrail::repository::{RunId, SlotId};
+use mailrail::{Engine, Protection, Repository, Resources, Settings};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ use std::thread;
 
 /// The environment's way to name a key file.
 const KEY_FILE: &str = "MAILRAIL_KEY_FILE";
+
+/// The environment's way to give a passphrase.
+const PASSWORD: &str = "MAILRAIL_PASSWORD";
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -46,10 +50,22 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Checks that a repository is what was written.
     Check(Check),
+    /// Makes anew what is derived, and finds elsewhere what damaged packs held.
+    Repair(Repair),
+    /// Restores all that can still be had of a damaged repository.
+    Recover(Recover),
     /// Lists mailboxes, or the messages of one.
     Ls(Ls),
-    /// Tells what a repository holds and takes.
+    /// Tells what a repository holds and takes, and how its runs went.
     Stats(Stats),
+    /// Lists messages that could not be read in full, or exports what could be read of them.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Records that somebody looked at a run that is neither perfect nor good, and why it is good enough.
+    Approve(Approve),
+    /// Adds, removes, lists and changes the keys that open a repository. What is stored is not touched.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Forgets mailboxes, or what they held before a time. What is forgotten goes with the next sweep.
     Forget(Forget),
     /// Deletes what nobody needs any more. Others may push meanwhile.
@@ -64,6 +80,9 @@ pub(crate) struct Common {
     /// The file with the repository's key: exactly 32 raw octets. (Or name it in MAILRAIL_KEY_FILE.)
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// A file whose first line is the repository's passphrase. (Or give the passphrase in MAILRAIL_PASSWORD.)
+    #[arg(long, global = true, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     /// Print one JSON object at the end instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -86,12 +105,15 @@ pub(crate) struct Push {
     /// The repository: a directory, or a file:// URL. Created if there is nothing.
     #[arg(value_parser = a_repository())]
     pub(crate) repository: PathBuf,
-    /// Create the repository without encryption, or push to one that has none whatever MAILRAIL_KEY_FILE says.
+    /// Create the repository without encryption, or push to one that has none whatever the environment says.
     #[arg(long)]
     pub(crate) no_encryption: bool,
-    /// Trust no evidence (names, sizes, times): read every message again.
+    /// Trust no evidence (names, sizes, times): read every message again, and store again what damaged packs held.
     #[arg(long)]
     pub(crate) reread: bool,
+    /// End the run when more messages than this could not be read: what has begun is committed.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_quarantined: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -128,6 +150,29 @@ pub(crate) struct Check {
     /// Read every pack, verify every blob, and rebuild every message.
     #[arg(long)]
     pub(crate) read_data: bool,
+    /// With --read-data: do not mark damaged packs. (Marked, nothing new points at them, and their content is stored again when it is met.)
+    #[arg(long, requires = "read_data")]
+    pub(crate) no_marks: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Read every pack to find what is damaged, not only those that a check has marked.
+    #[arg(long)]
+    pub(crate) read_data: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Recover {
+    /// The repository: a directory, or a file:// URL. Nothing is written to it.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// Where the mail goes: maildir:DIR, mbox:DIR or eml:DIR. Nothing that is there is overwritten.
+    #[arg(value_parser = a_place())]
+    pub(crate) sink: Place,
 }
 
 #[derive(Args, Debug)]
@@ -145,6 +190,96 @@ pub(crate) struct Ls {
 
 #[derive(Args, Debug)]
 pub(crate) struct Stats {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// Lists the messages in quarantine, with the reason of each.
+    Ls {
+        /// The repository: a directory, or a file:// URL.
+        #[arg(value_parser = a_repository())]
+        repository: PathBuf,
+        /// Only those of this mailbox.
+        #[arg(value_parser = a_mailbox())]
+        mailbox: Option<MailboxName>,
+    },
+    /// Writes what could be read of the messages in quarantine to files. None of them is the message that it was.
+    Export {
+        /// The repository: a directory, or a file:// URL.
+        #[arg(value_parser = a_repository())]
+        repository: PathBuf,
+        /// Where the files go: MAILBOX/FOLDER/MESSAGE below this directory. Nothing that is there is overwritten.
+        directory: PathBuf,
+        /// Only those of this mailbox. Can be given more than once.
+        #[arg(long = "mailbox", value_name = "NAME", value_parser = a_mailbox())]
+        mailboxes: Vec<MailboxName>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Approve {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// The run, as `push` and `stats` name it.
+    pub(crate) run: RunId,
+    /// Why it is good enough.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Adds a key: from then on it opens the repository as well.
+    Add(KeyAdd),
+    /// Removes a key. The last one stays.
+    #[command(visible_alias = "rm")]
+    Remove(KeyRemove),
+    /// Lists the keys.
+    #[command(visible_alias = "list")]
+    Ls(KeyLs),
+    /// Puts a new key in the place of the one that is used to open the repository: adds it, sees that it opens, then removes the old one.
+    Rotate(KeyAdd),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyAdd {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// The new key: a file of exactly 32 raw octets.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "new_password_file",
+        conflicts_with = "new_password_file"
+    )]
+    pub(crate) new_key_file: Option<PathBuf>,
+    /// The new passphrase: the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_password_file: Option<PathBuf>,
+    /// What the key is for, at most 255 octets. Nobody can read it without a key.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) label: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyRemove {
+    /// The repository: a directory, or a file:// URL.
+    #[arg(value_parser = a_repository())]
+    pub(crate) repository: PathBuf,
+    /// The key's id, as `key ls` has it.
+    pub(crate) id: SlotId,
+    /// Remove it even if it is the key that is used to open the repository now.
+    #[arg(long)]
+    pub(crate) even_in_use: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyLs {
     /// The repository: a directory, or a file:// URL.
     #[arg(value_parser = a_repository())]
     pub(crate) repository: PathBuf,
@@ -174,6 +309,9 @@ pub(crate) struct Sweep {
     /// Delete nothing, and tell what would be deleted.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// I vouch that nobody else writes to the repository, and that no push which was interrupted goes on. (Only after damage of a run's record a sweep asks for this.)
+    #[arg(long)]
+    pub(crate) alone: bool,
 }
 
 #[derive(Args, Debug)]
@@ -183,15 +321,28 @@ pub(crate) struct Demo {
 }
 
 impl Common {
-    /// The key, if one was given.
-    pub(crate) fn key(&self) -> Result<Option<Key>, Failure> {
-        let from_environment = || env::var_os(KEY_FILE).filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.key_file.clone().or_else(from_environment).map(|path| key::read(&path)).transpose()
+    /// The key, if one was given. The command line goes before the environment.
+    pub(crate) fn key(&self) -> Result<Option<Protection>, Failure> {
+        if self.key_file.is_some() && self.password_file.is_some() {
+            return Err(Failure::usage("--key-file and --password-file exclude each other"));
+        }
+        if self.names_key() {
+            return key::of_files(self.key_file.as_deref(), self.password_file.as_deref());
+        }
+        let from_environment = |name| env::var_os(name).filter(|value| !value.is_empty());
+        match (from_environment(KEY_FILE), from_environment(PASSWORD)) {
+            (Some(_), Some(_)) => Err(Failure::usage(format!(
+                "{KEY_FILE} and {PASSWORD} are both set; give one of them, or --key-file or --password-file"
+            ))),
+            (Some(path), None) => key::of_files(Some(path.as_ref()), None),
+            (None, Some(password)) => key::of_environment(password).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
-    /// Whether a key file was named on the command line.
+    /// Whether a key was given on the command line.
     pub(crate) fn names_key(&self) -> bool {
-        self.key_file.is_some()
+        self.key_file.is_some() || self.password_file.is_some()
     }
 
     /// An engine of these options for a repository.

@@ -12,11 +12,11 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 pub(crate) async fn run(common: &Common, arguments: Check) -> Result<Status, Failure> {
-    let Check { repository: path, read_data } = arguments;
+    let Check { repository: path, read_data, no_marks } = arguments;
     let started = Instant::now();
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
     let progress = Progress::new(common, "checking");
-    let report = engine.check().read_data(read_data).finish().await?;
+    let report = engine.check().read_data(read_data).mark_bad(read_data && !no_marks).finish().await?;
     drop(progress);
     let elapsed = started.elapsed();
     if common.json {
@@ -48,6 +48,8 @@ fn add(account: &mut Account, report: &CheckReport, read_data: bool, elapsed: Du
     account.heading("Damage");
     account.count("damages", report.damages);
     account.count("messages touched", report.messages_touched);
+    account.count("packs healed", report.healed);
+    account.count("packs marked", report.marked);
     account.time(elapsed, report.bytes_read);
     let damaged = report.damaged.iter().map(|damage| format!("{}: {}", damage.object, damage.what));
     account.list("Damaged", damaged, report.damages);
@@ -56,11 +58,12 @@ fn add(account: &mut Account, report: &CheckReport, read_data: bool, elapsed: Du
         .iter()
         .map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason));
     account.list("Messages touched", touched, report.messages_touched);
+    account.list("Notes", report.notes.iter().cloned(), report.notes.len() as u64);
     account.line(match (report.is_sound(), read_data) {
         (true, true) => "Sound: every message was rebuilt and verified.",
         (true, false) => {
             "Sound: everything that is named exists. With --read-data every message is rebuilt and verified."
         }
-        (false, _) => "Not sound. What is not touched can be restored.",
+        (false, _) => "Not sound. What is not touched can be restored; push --reread and repair bring back what the source still has.",
     });
 }

@@ -1,6 +1,6 @@
 //! Why a command failed, for people.
 
-use crate::output::printable;
+use crate::terminal::printable;
 use std::error::Error as StdError;
 use std::fmt;
 

@@ -3,7 +3,8 @@
 use crate::Status;
 use crate::arguments::{Common, Ls};
 use crate::failure::Failure;
-use crate::output::{grouped, print, print_json, printable};
+use crate::output::{grouped, print, print_json};
+use crate::terminal::printable;
 use crate::{repository, values};
 use mailrail::message::{Flags, Identity, MailboxName, SystemFlags};
 use mailrail::reading::{MailboxListing, MessageInfo};
@@ -110,7 +111,7 @@ fn message_as_json(message: &MessageInfo) -> Value {
 }
 
 /// What names the message; in an mbox nothing does, so it goes by its number in the mailbox.
-fn name(message: &MessageInfo) -> String {
+pub(crate) fn name(message: &MessageInfo) -> String {
     match &message.identity {
         Identity::Named(name) => String::from_utf8_lossy(name).into_owned(),
         _ => format!("#{}", message.ordinal),
@@ -122,6 +123,6 @@ fn letters(flags: &Flags) -> String {
 }
 
 /// A mailbox's name; that of the mailbox at the root of a tree is empty.
-fn shown(name: &MailboxName) -> String {
+pub(crate) fn shown(name: &MailboxName) -> String {
     if name.as_bytes().is_empty() { "''".into() } else { printable(&name.to_string()) }
 }

@@ -4,6 +4,7 @@
     reason = "a command lives in real time; the library alone must be able to run without it"
 )]
 
+mod approve;
 mod arguments;
 mod check;
 mod compare;
@@ -12,15 +13,20 @@ mod failure;
 mod forget;
 mod interrupt;
 mod key;
+mod keys;
 mod ls;
 mod output;
 mod place;
 mod progress;
 mod push;
+mod quarantine;
+mod recover;
+mod repair;
 mod repository;
 mod restore;
 mod stats;
 mod sweep;
+mod terminal;
 mod values;
 
 use arguments::{Arguments, Command, Common};
@@ -69,8 +75,13 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Restore(arguments) => restore::run(common, arguments).await,
             Command::Compare(arguments) => compare::run(common, arguments).await,
             Command::Check(arguments) => check::run(common, arguments).await,
+            Command::Repair(arguments) => repair::run(common, arguments).await,
+            Command::Recover(arguments) => recover::run(common, arguments).await,
             Command::Ls(arguments) => ls::run(common, arguments).await,
             Command::Stats(arguments) => stats::run(common, arguments).await,
+            Command::Quarantine(arguments) => quarantine::run(common, arguments).await,
+            Command::Approve(arguments) => approve::run(common, arguments).await,
+            Command::Key(command) => keys::run(common, command).await,
             Command::Forget(arguments) => forget::run(common, arguments).await,
             Command::Sweep(arguments) => sweep::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,

@@ -1,6 +1,7 @@
 //! Text and JSON on standard output.
 
 use crate::failure::Failure;
+use crate::terminal::printable;
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -139,20 +140,6 @@ pub(crate) fn named(names: [&str; 3], what: impl fmt::Display) -> String {
     format!("{}: {what}", names.join("/"))
 }
 
-/// Text whose control characters, which could play tricks on a terminal, are shown as escapes.
-pub(crate) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            true => safe.extend(letter.escape_default()),
-            false => safe.push(letter),
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,11 +151,6 @@ mod tests {
         let expected =
             ["0 B", "999 B", "1.00 kB", "9.99 kB", "10.0 kB", "100 kB", "999 kB", "1.00 MB", "1.45 GB", "18.4 EB"];
         assert_eq!(sizes, expected);
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\x1b[2J\nb\u{202e}ü"), "a\\u{1b}[2J\\nb\\u{202e}ü");
     }
 
     #[test]

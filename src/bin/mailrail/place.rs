@@ -1,6 +1,7 @@
 //! Where mail is: `maildir:DIR`, `mbox:PATH`, `eml:DIR`; and where repositories are.
 
 use mailrail::compare::Compare;
+use mailrail::repair::Recover;
 use mailrail::restore::Restore;
 use mailrail::source::{self, Source};
 use mailrail::{Engine, sink};
@@ -68,6 +69,15 @@ impl Place {
             Format::Maildir => engine.restore(sink::Maildir::new(&self.path)),
             Format::Mbox => engine.restore(sink::Mbox::new(&self.path)),
             Format::Eml => engine.restore(sink::Eml::new(&self.path)),
+        }
+    }
+
+    /// A recovery to there.
+    pub(crate) fn recover(&self, engine: &Engine) -> Recover {
+        match self.format {
+            Format::Maildir => engine.recover(sink::Maildir::new(&self.path)),
+            Format::Mbox => engine.recover(sink::Mbox::new(&self.path)),
+            Format::Eml => engine.recover(sink::Eml::new(&self.path)),
         }
     }
 }

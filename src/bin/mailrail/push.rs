@@ -25,12 +25,15 @@ const NAMED_MAX: usize = 1_000;
 type Quarantined = Vec<(String, String, String, Reason)>;
 
 pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Failure> {
-    let Push { source: place, repository: path, no_encryption, reread } = arguments;
+    let Push { source: place, repository: path, no_encryption, reread, max_quarantined } = arguments;
     if no_encryption && common.names_key() {
-        return Err(Failure::usage("--key-file and --no-encryption exclude each other"));
+        return Err(Failure::usage("a key and --no-encryption exclude each other"));
     }
     if is_inside(&path, place.path()) {
         return Err(Failure::usage("the repository must not be inside of the source"));
+    }
+    if is_inside(place.path(), &path) {
+        return Err(Failure::usage("the source must not be inside of the repository"));
     }
     // Whether there is a source that can be read must be known before a repository is created for it.
     let source = place.source()?;
@@ -38,11 +41,14 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     let started = Instant::now();
     let repository = repository::open_or_create(common, &path, no_encryption).await?;
     let mut settings = Settings::default();
-    settings.reread = reread;
+    (settings.reread, settings.quarantined_max) = (reread, max_quarantined);
     let engine = common.engine(repository, settings)?;
     let transfer = engine.transfer_shared(source).shutdown_on(interrupt::first()?);
     let (report, quarantined) = drive(transfer, Progress::new(common, "pushing")).await?;
     let elapsed = started.elapsed();
+    if report.ledger.messages.seen == report.ledger.messages.excluded && report.ledger.is_complete() {
+        eprintln!("warning: there are no messages in {place}");
+    }
     if common.json {
         print_json(as_json(&report, &quarantined, elapsed)?)?;
     } else if !common.quiet {
@@ -124,14 +130,31 @@ fn add(account: &mut Account, report: &Report, quarantined: &Quarantined, elapse
     account.count("mailboxes", ledger.mailboxes);
     account.count("objects written", ledger.objects);
     account.time(elapsed, bytes.read);
+    graded(account, report);
     reasons(account, "In quarantine", messages.reasons.iter());
     let lines = quarantined.iter().map(|(mailbox, folder, message, reason)| named([mailbox, folder, message], reason));
     account.list("Messages in quarantine (the next push tries them again)", lines, messages.quarantined);
     reasons(account, "Excluded, for they are no messages", messages.exclusions.iter());
     let lines = ledger.incomplete.iter().map(|incomplete| format!("{}: {}", incomplete.name, incomplete.reason));
     account.list("Could not be looked through", lines, ledger.incomplete.len() as u64);
-    if report.stopped {
+    if report.quarantine_exceeded {
+        account.line("Ended: more messages are in quarantine than --max-quarantined allows. What was begun is stored.");
+    } else if report.stopped {
         account.line("Interrupted: what was begun is stored. Push again to go on.");
+    }
+}
+
+/// The run's name and grade, and what is asked of whoever reads it.
+fn graded(account: &mut Account, report: &Report) {
+    account.heading("Run");
+    account.row("grade", report.grade, "");
+    if let Some(run) = report.run {
+        account.row("name", run, "");
+        if report.grade.needs_approval() {
+            account.line(format!(
+                "  Look at what is named below. If it is good enough: mailrail approve REPOSITORY {run} --why TEXT"
+            ));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::arguments::Common;
 use crate::failure::Failure;
 use crate::key;
 use mailrail::store::FileStore;
-use mailrail::{ErrorKind, Key, Protection, Repository};
+use mailrail::{ErrorKind, Protection, Repository};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(crate) async fn open_or_create(common: &Common, path: &Path, no_encryption: 
         ))),
         Found::Room => {
             let protection = match key {
-                Some(key) => Protection::Key(key),
+                Some(key) => key,
                 None if no_encryption => Protection::None,
                 None => return Err(Failure::new("a new repository needs a key").advise(key::ADVICE)),
             };
@@ -52,16 +52,16 @@ pub(crate) async fn open_or_create(common: &Common, path: &Path, no_encryption: 
     }
 }
 
-async fn opened(path: &Path, key: Option<Key>) -> Result<Repository, Failure> {
+async fn opened(path: &Path, key: Option<Protection>) -> Result<Repository, Failure> {
     let has_key = key.is_some();
-    let protection = key.map_or(Protection::None, Protection::Key);
+    let protection = key.unwrap_or(Protection::None);
     let opened = Repository::open(Arc::new(FileStore::open(path)?), protection).await;
     opened.map_err(|error| {
         let is_about_keys = error.kind() == ErrorKind::Key;
         let failure = Failure::from(error);
         match is_about_keys {
-            true if has_key => failure.advise("give the key file that the repository was created with, if any"),
-            true => failure.advise("give --key-file FILE"),
+            true if has_key => failure.advise("give a key that opens it, if it is encrypted"),
+            true => failure.advise("give --key-file FILE or --password-file FILE"),
             false => failure,
         }
     })
@@ -77,7 +77,7 @@ fn look(path: &Path) -> Result<Found, Failure> {
     let mut found = Found::Room;
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        if name == "config" {
+        if name == "config" || name == "config.copy" {
             return Ok(Found::Repository);
         }
         if !HARMLESS.iter().any(|harmless| name == *harmless) {

@@ -47,7 +47,8 @@ pub(crate) async fn run(common: &Common, arguments: Restore) -> Result<Status, F
     Ok(Status::when(report.is_complete()))
 }
 
-fn add(account: &mut Account, report: &RestoreReport, elapsed: Duration) {
+/// The account of a restore, or of a recovery.
+pub(crate) fn add(account: &mut Account, report: &RestoreReport, elapsed: Duration) {
     account.heading("Messages");
     account.count("restored", report.restored);
     account.count("in quarantine", report.quarantined);

@@ -4,6 +4,7 @@ use crate::Status;
 use crate::arguments::{Common, Stats};
 use crate::failure::Failure;
 use crate::output::{Account, grouped, object, print_json, size};
+use crate::terminal::printable;
 use crate::{repository, values};
 use mailrail::Settings;
 use mailrail::reading::{Run, Statistics};
@@ -60,19 +61,30 @@ fn history(account: &mut Account, runs: &[Run]) {
     for run in runs.iter().skip(runs.len().saturating_sub(RUNS_MAX)) {
         let ledger = &run.ledger;
         account.line(format!(
-            "  {}  {:>9.2} s  {:>12} stored  {:>9} read  {:>9} written",
+            "  {:<18}  {}  {:>9.2} s  {:>12} stored  {:>9} read  {:>9} written  {}{}",
+            run.id,
             values::shown(seconds(run.started)),
             run.ended.saturating_sub(run.started) as f64 / 1e9,
             grouped(ledger.messages.stored),
             size(ledger.bytes.read),
             size(ledger.bytes.written),
+            ledger.grade(),
+            run.approval
+                .as_ref()
+                .map_or_else(String::new, |approval| format!(", approved: {}", printable(&approval.why))),
         ));
     }
 }
 
 fn as_json(run: &Run) -> Result<serde_json::Value, Failure> {
-    let times = json!({ "started": values::shown(seconds(run.started)), "ended": values::shown(seconds(run.ended)) });
-    object(&run.ledger, times)
+    let more = json!({
+        "run": run.id,
+        "grade": run.ledger.grade(),
+        "approval": run.approval,
+        "started": values::shown(seconds(run.started)),
+        "ended": values::shown(seconds(run.ended)),
+    });
+    object(&run.ledger, more)
 }
 
 fn stored(statistics: &Statistics) -> u64 {

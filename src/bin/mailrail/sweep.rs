@@ -12,11 +12,11 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 pub(crate) async fn run(common: &Common, arguments: Sweep) -> Result<Status, Failure> {
-    let Sweep { repository: path, dry_run } = arguments;
+    let Sweep { repository: path, dry_run, alone } = arguments;
     let started = Instant::now();
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
     let progress = Progress::new(common, "sweeping");
-    let report = engine.sweep().dry_run(dry_run).finish().await?;
+    let report = engine.sweep().dry_run(dry_run).alone(alone).finish().await?;
     drop(progress);
     let elapsed = started.elapsed();
     if common.json {

@@ -10,8 +10,8 @@ use crate::sink::files::{
     note_losses, note_renamed, owner, unholdable, unknown_folder,
 };
 use crate::sink::temporary::{Placed, Temporary};
-use crate::sink::tree::{self, Claim, Directory, Tree};
-use crate::sink::{Delivery, MailboxSink, Note, Sink, names};
+use crate::sink::tree::{Claim, Directory, Tree};
+use crate::sink::{Delivery, MailboxSink, Note, Sink, names, system};
 use crate::source::Kind;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -190,7 +190,7 @@ impl Mailbox {
     /// Whether a companion file is there now.
     fn put(&self, folder: &EmlFolder, companion: &Companion) -> Result<bool> {
         let name = names::component(&companion.name);
-        let time = companion.modified.and_then(tree::system_time);
+        let time = companion.modified.and_then(system::system_time);
         self.ensure_temporary()?;
         let target = folder.spot.directory.join(names::native(&name));
         let placed = self.tree.put(&self.temporary, &target, &companion.octets, time, self.is_durable)?;
@@ -214,7 +214,7 @@ impl Mailbox {
     }
 
     fn ensure_temporary(&self) -> Result<()> {
-        tree::create_directory(&self.temporary)?.ok_or_else(|| tree::in_the_way(&self.temporary, "is no directory"))
+        system::create_directory(&self.temporary)?.ok_or_else(|| system::in_the_way(&self.temporary, "is no directory"))
     }
 
     /// Takes the directory of temporary files away, unless another process has files in it.

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::message::Companion;
-use crate::sink::names;
-use crate::sink::tree::{self, Tree};
+use crate::sink::tree::Tree;
+use crate::sink::{names, system};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -127,9 +127,9 @@ fn parse(file: &[u8]) -> Vec<Option<String>> {
 /// The file's octets; none if it is no file, or too long to be one of these.
 fn read(path: &Path) -> Result<Vec<u8>> {
     let mut octets = Vec::new();
-    match tree::look(path)? {
+    match system::look(path)? {
         Some(found) if found.is_file() && found.len() <= Companion::OCTETS_MAX as u64 => {
-            let failed = |error| tree::doing("reading", path, error);
+            let failed = |error| system::doing("reading", path, error);
             let file = File::open(path).map_err(failed)?;
             file.take(Companion::OCTETS_MAX as u64).read_to_end(&mut octets).map_err(failed)?;
         }

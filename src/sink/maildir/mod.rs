@@ -10,8 +10,9 @@ use super::files::{
     note_extensions, note_losses, note_renamed, owner, unholdable, unknown_folder,
 };
 use super::names as harmless;
+use super::system;
 use super::temporary::Placed;
-use super::tree::{self, Claim, Directory, Tree};
+use super::tree::{Claim, Directory, Tree};
 use super::{Delivery, MailboxSink, Note, Sink};
 use crate::error::Result;
 use crate::message::{Companion, Envelope, Folder, Identity, MailboxName};
@@ -179,7 +180,7 @@ impl Mailbox {
         self.note_folder(folder, origin, &got, &label, notes);
         for name in ["cur", "new", "tmp"] {
             let path = directory.path.join(name);
-            tree::create_directory(&path)?.ok_or_else(|| tree::in_the_way(&path, "is no directory"))?;
+            system::create_directory(&path)?.ok_or_else(|| system::in_the_way(&path, "is no directory"))?;
         }
         let state = Arc::new(MaildirFolder {
             label,
@@ -211,7 +212,7 @@ impl Mailbox {
     /// Whether a companion file is there now.
     fn put(&self, folder: &MaildirFolder, companion: &Companion) -> Result<bool> {
         let name = harmless::component(&companion.name);
-        let time = companion.modified.and_then(tree::system_time);
+        let time = companion.modified.and_then(system::system_time);
         let target = folder.directory.join(harmless::native(&name));
         let placed = self.tree.put(&folder.temporary, &target, &companion.octets, time, self.is_durable)?;
         if *companion.name == *keywords::FILE {

@@ -1,7 +1,7 @@
 //! One mbox file being filled: compared with what is there, then appended to, and cut back when a message is given up.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::tree::{self, doing};
+use crate::sink::system::{self, doing};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -21,10 +21,10 @@ pub(super) struct Appender {
 impl Appender {
     /// Opens the file for what comes behind its first `end` octets.
     pub(super) fn open(path: &Path, existing: u64, end: u64) -> Result<Self> {
-        if !tree::look(path)?.is_some_and(|found| found.is_file()) {
-            return Err(tree::in_the_way(path, "is no longer the file that was created"));
+        if !system::look(path)?.is_some_and(|found| found.is_file()) {
+            return Err(system::in_the_way(path, "is no longer the file that was created"));
         }
-        let file = tree::private_file().read(true).open(path).map_err(|error| doing("opening", path, error))?;
+        let file = system::private_file().read(true).open(path).map_err(|error| doing("opening", path, error))?;
         let mut appender = Self { file, position: u64::MAX, existing, buffer: Vec::new() };
         appender.seek(path, end)?;
         Ok(appender)

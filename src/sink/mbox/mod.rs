@@ -9,7 +9,8 @@ mod tests;
 use super::files::{
     Once, folder_label, note_companion, note_extensions, note_renamed, owner, unholdable, unknown_folder,
 };
-use super::tree::{self, Claim, Directory, Tree, doing};
+use super::system::{self, doing};
+use super::tree::{Claim, Directory, Tree};
 use super::{Delivery, MailboxSink, Note, Sink, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder, InternalDate, MailboxName};
@@ -224,7 +225,7 @@ impl MboxFolder {
                 ),
             ));
         }
-        let time = state.modified.and_then(tree::system_time);
+        let time = state.modified.and_then(system::system_time);
         if !is_durable && time.is_none() {
             return Ok(());
         }

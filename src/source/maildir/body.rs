@@ -1,11 +1,11 @@
 //! Finding and reading messages that other programs may rename at any time.
 
-use super::super::file::{ReadFile, failed, unreadable};
+use super::super::file::{ReadFile, failed, open_file, unreadable};
 use super::super::listing::{Listing, as_path};
 use super::super::{OpenBody, ReadBody, Reason, Unreadable};
 use super::names::{self, Keywords};
 use crate::error::Result;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,7 +130,7 @@ pub(super) struct MaildirBody {
 impl OpenBody for MaildirBody {
     fn open(self: Box<Self>) -> Result<Box<dyn ReadBody>, Unreadable> {
         let path = self.folder.path_of(&self.location);
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => Ok(Box::new(ReadFile::renamable(file, path, self.size)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.open_renamed(),
             Err(error) => Err(unreadable("opening", &path, error)),
@@ -145,7 +145,7 @@ impl MaildirBody {
             let found = self.folder.find(unique).map_err(|source| self.not_listed(source))?;
             let Some((location, _)) = found else { break };
             let path = self.folder.path_of(&location);
-            match File::open(&path) {
+            match open_file(&path) {
                 Ok(file) => {
                     let flags = names::flags(&location.name, &self.folder.keywords);
                     let place = names::place(location.directory, &location.name);

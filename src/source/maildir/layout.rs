@@ -5,6 +5,7 @@ use super::super::listing::{FileKind, Listing, as_path, joined};
 use super::Layout;
 use crate::error::{Error, Result};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// The directories of a mailbox, as paths relative to its root, and what could not be looked at.
@@ -25,11 +26,14 @@ pub(super) struct Directory {
 
 /// Whether `path` is a Maildir: two of `cur`, `new` and `tmp` are there (tools that drop empty directories take the third away),
 /// or `cur` alone where it is not itself a Maildir of that name.
-pub(super) fn is_maildir(path: &Path) -> bool {
+///
+/// # Errors
+/// If that cannot be told, because it may not be looked into, say: then it may be one.
+pub(super) fn is_maildir(path: &Path) -> io::Result<bool> {
     let present = |name: &str| is_directory(&path.join(name));
-    let cur = present("cur");
-    let count = usize::from(cur) + usize::from(present("new")) + usize::from(present("tmp"));
-    count >= 2 || cur && !is_maildir(&path.join("cur"))
+    let cur = present("cur")?;
+    let count = usize::from(cur) + usize::from(present("new")?) + usize::from(present("tmp")?);
+    Ok(count >= 2 || cur && !is_maildir(&path.join("cur"))?)
 }
 
 /// Whether `path` is a symbolic link.
@@ -38,8 +42,15 @@ pub(super) fn is_symlink(path: &Path) -> bool {
 }
 
 /// Whether `path` is a directory, and no link to one.
-pub(super) fn is_directory(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+///
+/// # Errors
+/// If it cannot be looked at although it may be there.
+pub(super) fn is_directory(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a directory's name is one of those that hold a Maildir's messages.
@@ -60,8 +71,11 @@ pub(super) fn folders(root: &Path, layout: Layout) -> Result<(Tree, Layout)> {
             continue;
         }
         if name.starts_with(b".") {
-            if is_maildir(&root.join(as_path(name))) {
-                dotted.directories.push(Directory { raw: name.to_vec(), is_folder: true });
+            let path = root.join(as_path(name));
+            match is_maildir(&path) {
+                Ok(true) => dotted.directories.push(Directory { raw: name.to_vec(), is_folder: true }),
+                Ok(false) => {}
+                Err(error) => dotted.failures.push((name.to_vec(), failed("looking into", &path, error))),
             }
         } else if layout != Layout::MaildirPlusPlus {
             below(root, name.to_vec(), &mut plain);
@@ -75,7 +89,9 @@ pub(super) fn folders(root: &Path, layout: Layout) -> Result<(Tree, Layout)> {
     Ok((with_root(found), layout))
 }
 
-fn detect(root: &Path, dotted: Tree, plain: Tree) -> Result<(Layout, Tree)> {
+fn detect(root: &Path, mut dotted: Tree, mut plain: Tree) -> Result<(Layout, Tree)> {
+    let mut failures = std::mem::take(&mut dotted.failures);
+    failures.append(&mut plain.failures);
     let example = |tree: &Tree| {
         let folder = tree.directories.iter().find(|directory| directory.is_folder);
         folder.map(|folder| String::from_utf8_lossy(&folder.raw).into_owned())
@@ -86,8 +102,8 @@ fn detect(root: &Path, dotted: Tree, plain: Tree) -> Result<(Layout, Tree)> {
              nested; declare one of the two layouts",
             root.display()
         ))),
-        (None, Some(_)) => Ok((Layout::Nested, plain)),
-        (_, None) => Ok((Layout::MaildirPlusPlus, Tree { directories: dotted.directories, failures: plain.failures })),
+        (None, Some(_)) => Ok((Layout::Nested, Tree { failures, ..plain })),
+        (_, None) => Ok((Layout::MaildirPlusPlus, Tree { failures, ..dotted })),
     }
 }
 
@@ -110,7 +126,13 @@ fn below(root: &Path, raw: Vec<u8>, tree: &mut Tree) {
     let mut visited = Vec::new();
     while let Some(raw) = waiting.pop() {
         let path = root.join(as_path(&raw));
-        let is_folder = is_maildir(&path);
+        let is_folder = match is_maildir(&path) {
+            Ok(is_folder) => is_folder,
+            Err(error) => {
+                tree.failures.push((raw, failed("looking into", &path, error)));
+                continue;
+            }
+        };
         match Listing::read(&path) {
             Ok(listing) => {
                 let directories = listing.iter().filter(|(_, kind)| *kind == FileKind::Directory);
@@ -133,9 +155,9 @@ fn below(root: &Path, raw: Vec<u8>, tree: &mut Tree) {
     tree.directories.append(&mut visited);
 }
 
-/// Whether the directory `path` is a Maildir or has one somewhere below it.
+/// Whether the directory `raw` is a Maildir or has one somewhere below it, or may have one where it cannot be looked into.
 pub(super) fn leads_to_maildir(root: &Path, raw: &[u8]) -> bool {
     let mut tree = Tree::default();
     below(root, raw.to_vec(), &mut tree);
-    !tree.directories.is_empty()
+    !tree.directories.is_empty() || !tree.failures.is_empty()
 }

@@ -100,7 +100,7 @@ impl Iterator for Walk {
             let name = self.waiting.pop()?;
             let path = self.root.join(as_path(&name));
             if layout::is_symlink(&path) {
-                if layout::is_maildir(&path) {
+                if layout::is_maildir(&path).unwrap_or(false) {
                     return Some(Err(Error::invalid(format!(
                         "'{}' is a symbolic link to a Maildir and was not followed: make its target a source",
                         path.display()
@@ -108,11 +108,11 @@ impl Iterator for Walk {
                 }
                 continue;
             }
-            if !layout::is_directory(&path) {
-                continue;
-            }
-            if layout::is_maildir(&path) {
-                return Some(self.mailbox(&name, path));
+            match layout::is_directory(&path).and_then(|is| Ok((is, is && layout::is_maildir(&path)?))) {
+                Ok((false, _)) => continue,
+                Ok((true, true)) => return Some(self.mailbox(&name, path)),
+                Ok((true, false)) => {}
+                Err(error) => return Some(Err(failed("looking into", &path, error))),
             }
             if let Err(error) = self.descend(&name, &path, false) {
                 return Some(Err(error));

@@ -1,6 +1,6 @@
 //! The enumeration of one mailbox.
 
-use super::super::file::{Stat, failed};
+use super::super::file::{Stat, failed, open_file};
 use super::super::listing::{FileKind, Listing, as_path, joined};
 use super::super::{Batch, Body, Entry, Exclusion, Known, MailboxSource, Message};
 use super::Layout;
@@ -12,7 +12,7 @@ use crate::message::{Companion, Envelope, Evidence, Folder, FolderPath, Identity
 use crate::wire::Encode;
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,9 @@ struct Root {
 
 impl Scan {
     pub(super) fn new(name: &[u8], path: PathBuf, tree: Tree, layout: Layout) -> Self {
-        let directories = tree.directories.iter().map(|directory| directory.raw.clone()).collect();
+        let known = tree.directories.iter().map(|directory| &directory.raw);
+        // What could not be looked into may be a folder, and is told as a failure: it is not foreign.
+        let directories = known.chain(tree.failures.iter().map(|(raw, _)| raw)).cloned().collect();
         let failures = tree.failures.into_iter().map(|(name, error)| Entry::Failed { name: name.into(), error });
         Self {
             name: MailboxName::new(name),
@@ -231,7 +233,7 @@ fn exclusion(root: &Root, folder: &[u8], path: &Path, name: &[u8], kind: FileKin
 
 /// Reads a companion file; `None` if it is too long.
 fn companion(path: &Path, name: &[u8]) -> io::Result<Option<Companion>> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let stat = Stat::of(&file.metadata()?);
     let mut octets = Vec::new();
     file.take(Companion::OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;

@@ -236,6 +236,31 @@ fn what_cannot_be_listed_is_a_failure_and_not_an_empty_folder() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_looked_into_is_a_failure_and_not_foreign() {
+    // A path so long that nothing in the directory can be named: that holds for the superuser too, unlike a lack of rights.
+    const PATH_OCTETS_MAX: usize = 4095;
+    let directory = tempfile::tempdir().unwrap();
+    let mut root = directory.path().to_owned();
+    let length = |path: &Path| path.as_os_str().len();
+    while length(&root) < PATH_OCTETS_MAX - 6 {
+        root.push("d".repeat((PATH_OCTETS_MAX - 7 - length(&root)).clamp(1, 200)));
+    }
+    fs::create_dir_all(root.join("cur")).unwrap();
+    fs::create_dir_all(root.join("new")).unwrap();
+    fs::create_dir(root.join(".Work")).unwrap();
+    let source = Maildir::open(&root).unwrap();
+    let lines = lines(&entries(&source));
+    assert!(lines.iter().any(|line| line.starts_with("failed .Work")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("excluded")), "{lines:?}");
+    // Not even a mailbox: what is in a directory of such a name cannot be told.
+    fs::remove_dir(root.join("cur")).unwrap();
+    fs::remove_dir(root.join("new")).unwrap();
+    fs::rename(root.join(".Work"), root.join("_Work")).unwrap();
+    let mailboxes: Vec<bool> = source.mailboxes().unwrap().map(|mailbox| mailbox.is_ok()).collect();
+    assert_eq!(mailboxes, [false]);
+}
+
+#[test]
 fn pitfall_28_a_message_renamed_after_enumeration_is_found_by_its_unique_name() {
     let directory =
         tree(&[("cur/1:2,", "one"), ("new/2", "two"), ("cur/3:2,", "three"), ("dovecot-keywords", "0 k\n")]);

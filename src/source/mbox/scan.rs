@@ -1,6 +1,6 @@
 //! The enumeration of the mbox files of one directory.
 
-use super::super::file::{Stat, failed};
+use super::super::file::{Stat, failed, open_file};
 use super::super::listing::{FileKind, Listing, as_path, octets_of_path};
 use super::super::{Batch, Body, Entry, Exclusion, Known, MailboxSource, Message, Reason};
 use super::container::{Container, Positioned, RangeBody, not_read, read_full, tail_digest};
@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Evidence, Folder, FolderPath, Identity, MailboxName};
 use crate::runtime::Clock;
 use bytes::Bytes;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,11 +117,8 @@ enum Opened {
 
 /// Opens a file. One that was only found in a directory must begin as an mbox does, or be empty.
 fn open(path: &Path, is_declared: bool) -> io::Result<Opened> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Ok(Opened::Other(Exclusion::NotAFile));
-    }
     let mut first = [0; 5];
     let (length, error) = read_full(&file, &mut first, 0);
     if let Some(error) = error {

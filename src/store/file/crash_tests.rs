@@ -252,6 +252,21 @@ fn an_object_that_exists_is_there_after_the_power_fails() {
 }
 
 #[test]
+fn an_object_that_was_listed_is_there_after_the_power_fails() {
+    for key in ["a", "packs/0f/a"] {
+        let machine = Machine::new();
+        let complete = cut_off_everywhere(&machine, key, |store| now(store.create(key, payload())).map(drop));
+        // A writer is killed after the link: before the directory is synced, and the temporary file removed.
+        machine.fail_after(complete - 2);
+        assert!(now(machine.store().create(key, payload())).is_err());
+        machine.fail_after(usize::MAX);
+        let listed: Vec<_> = now(machine.store().list("").try_collect()).unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(now(machine.restarted(Unsynced::Lost).store().read(key, None)).unwrap(), OCTETS);
+    }
+}
+
+#[test]
 fn a_directory_made_by_a_writer_that_was_killed_is_made_durable_by_the_next() {
     let machine = Machine::new();
     machine.create_directory(Path::new("/store/packs")).unwrap();

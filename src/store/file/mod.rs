@@ -30,7 +30,8 @@ use tokio::runtime::Handle;
 /// as are the directories above that had to be made. Only then does the write resolve. A write that is cut off anywhere leaves
 /// no object, or a whole one, and at most a file in `.tmp`, which [`remove_temporaries`](Self::remove_temporaries) removes.
 ///
-/// Others may see an object a moment before its name is durable. [`Created::Exists`] is answered only when it is.
+/// Others may see an object a moment before its name is durable. [`Created::Exists`] is answered only when it is, and a listing that
+/// shows it makes it so.
 ///
 /// After a failed sync nobody knows what the operating system still holds, and a second sync may succeed without having written
 /// anything. A file that failed to sync is thrown away. A directory that failed to sync takes no further writes until

@@ -5,9 +5,10 @@ mod trees;
 
 use crate::arguments::{Common, Demo};
 use crate::failure::Failure;
-use crate::output::{grouped, print, print_json, printable, rate, size};
+use crate::output::{grouped, print, print_json, rate, size};
 use crate::place::Place;
 use crate::progress::Progress;
+use crate::terminal::printable;
 use crate::{Status, interrupt, push};
 use directory::Workplace;
 use futures::future::{Either, select};

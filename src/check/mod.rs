@@ -1,0 +1,458 @@
+//! Checking a repository: that everything its journals name exists, and on request that every octet is what was written.
+
+mod packs;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::describe;
+use crate::message::MailboxName;
+use crate::pack::{PackId, PackReader};
+use crate::repository::{
+    AllCommits, BAD, BadMark, CONFIG_COPY, CommitRef, Heads, Journal, JournalHead, JournalName, LostCommit, MOVES,
+    Repository, RunRecord, bad_packs, check_config, check_moves, check_segment, mark_bad, marked,
+};
+use crate::resources::Resources;
+use crate::restore::{Failure, Restore};
+use crate::runtime;
+use crate::sink::DryRun;
+use futures::{StreamExt, TryStreamExt, stream};
+use packs::Packs;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// The most damages and touched messages that a report names; beyond it counts.
+const NAMED_MAX: usize = 10_000;
+
+/// A check to be. Nothing happens until [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct Check {
+    repository: Repository,
+    resources: Resources,
+    read_data: bool,
+    mark_bad: bool,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// The version of this report's shape.
+    pub schema: u32,
+    /// Mailboxes whose journals were read.
+    pub mailboxes: u64,
+    /// Commits that were read.
+    pub commits: u64,
+    /// Messages in them, also those that are gone by now.
+    pub messages: u64,
+    /// Packs in the store.
+    pub packs: u64,
+    /// Packs that no commit points at: of runs that were cut off. They cost space, nothing else.
+    pub orphans: u64,
+    /// Blobs that commits point at.
+    pub blobs: u64,
+    /// Damaged or missing packs of which everything that is needed is elsewhere, too: no damage any more.
+    pub healed: u64,
+    /// Packs that this check marked as bad.
+    pub marked: u64,
+    /// What is worth knowing and no damage, as text.
+    pub notes: Vec<String>,
+    /// Index segments, run records, marks and moves that were read.
+    pub derived: u64,
+    /// Messages that were rebuilt and verified; 0 unless data was read.
+    pub rebuilt: u64,
+    /// Octets read of packs.
+    pub bytes_read: u64,
+    /// How many damages there are.
+    pub damages: u64,
+    /// What is damaged, up to 10,000 entries, sorted.
+    pub damaged: Vec<Damage>,
+    /// How many messages are touched by damage.
+    pub messages_touched: u64,
+    /// The messages touched, up to 10,000 entries, sorted.
+    pub touched: Vec<Failure>,
+    /// Hashes of what was reported, so that nothing counts twice.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    reported: HashSet<u64>,
+}
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Damage {
+    /// The object's key.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Check {
+    pub(crate) fn new(repository: Repository, resources: Resources) -> Self {
+        Self { repository, resources, read_data: false, mark_bad: false }
+    }
+
+    /// Reads every pack, verifies every blob in it, and rebuilds every message.
+    #[must_use]
+    pub fn read_data(mut self, read_data: bool) -> Self {
+        self.read_data = read_data;
+        self
+    }
+
+    /// Marks packs that are damaged or missing, so that nothing new points at them: the next push of the same mail stores their content again.
+    /// A mark that cannot be written is a note in the report.
+    #[must_use]
+    pub fn mark_bad(mut self, mark_bad: bool) -> Self {
+        self.mark_bad = mark_bad;
+        self
+    }
+
+    /// Checks.
+    ///
+    /// # Cancel safety
+    /// Nothing is written, but for [marks](Self::mark_bad); each is there or not.
+    ///
+    /// # Errors
+    /// What the store reports. Damage is in the report.
+    pub async fn finish(self) -> Result<CheckReport> {
+        let mut report = CheckReport { schema: 1, ..CheckReport::default() };
+        for (key, error) in check_config(&self.repository).await? {
+            if key == CONFIG_COPY && error.kind() == ErrorKind::NotFound {
+                report.notes.push("the config has no copy: repair makes one".to_owned());
+            } else {
+                report.damage(key.to_owned(), &error);
+            }
+        }
+        let mut packs = Packs::new(bad_packs(&self.repository).await?);
+        let mut listing = self.repository.store().list("packs/");
+        while let Some(object) = listing.try_next().await? {
+            match PackId::from_key(&object.key) {
+                Some(pack) => drop(packs.lengths.insert(pack, object.length)),
+                None => report.damage(object.key, &Error::damaged("this is no pack's name")),
+            }
+        }
+        let mut heads = BTreeMap::new();
+        for name in self.repository.journals().await? {
+            self.journal(name, &mut packs, &mut heads, &mut report).await?;
+        }
+        report.packs = packs.lengths.len() as u64;
+        report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
+        self.runs(&heads, &mut report).await?;
+        self.segments(&mut report).await?;
+        self.remedies(&mut report).await?;
+        if self.read_data {
+            self.data(&mut packs, &mut report).await?;
+        }
+        self.judge(&packs, &mut report).await;
+        report.damaged.sort_unstable();
+        report.damaged.dedup();
+        report.touched.sort_by(|a, b| (&a.mailbox, &a.folder, &a.message).cmp(&(&b.mailbox, &b.folder, &b.message)));
+        Ok(report)
+    }
+
+    /// Checks a journal. Damage is in the report.
+    async fn journal(
+        &self,
+        name: JournalName,
+        packs: &mut Packs,
+        heads: &mut BTreeMap<MailboxName, Heads>,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        report.mailboxes += 1;
+        let mailbox = match name.mailbox(&self.repository).await {
+            Ok(mailbox) => mailbox,
+            Err(error) => {
+                report.damage(name.commit(0), &error);
+                return Ok(());
+            }
+        };
+        let (journal, lost) = match Journal::load_all(&self.repository, &mailbox, None).await {
+            Ok(journal) => (journal, Vec::new()),
+            Err(error) => {
+                let before = report.damages;
+                let (journal, lost) = Journal::salvage(&self.repository, &mailbox, None).await?;
+                for lost in &lost {
+                    report.damage(name.commit(lost.sequence), &lost.error);
+                    report.touch_commit(&mailbox, lost);
+                }
+                // A damaged commit that a checkpoint stands on is named below, where its messages are looked at.
+                if report.damages == before {
+                    report.damage(name.commit(0), &error);
+                }
+                (journal, lost)
+            }
+        };
+        heads.insert(mailbox, Heads::of(&journal));
+        for commit in journal.commits.iter().filter(|commit| !commit.forgotten) {
+            report.commits += 1;
+            if let Err(error) = self.commit(&journal, commit, packs, report).await {
+                let is_known = lost.iter().any(|lost| lost.sequence == commit.sequence);
+                if !is_known {
+                    report.damage(journal.name.commit(commit.sequence), &error);
+                }
+                report.touch_commit(&journal.mailbox, &LostCommit::of(commit, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that what a commit names exists.
+    async fn commit(
+        &self,
+        journal: &Journal,
+        commit: &CommitRef,
+        packs: &mut Packs,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        let mut contents = journal.contents(&self.repository, commit).await?;
+        let blobs = contents.blobs(&self.repository).await?;
+        let rows = contents.rows(&self.repository).await?.into_iter().flatten();
+        let mut rows = rows.collect::<Result<Vec<_>>>()?;
+        // Blobs of forgotten messages alone may be gone.
+        let had_lost = rows.iter().any(|row| journal.is_lost(row.ordinal));
+        rows.retain(|row| !journal.is_lost(row.ordinal));
+        let needed: HashSet<u32> = rows.iter().flat_map(|row| row.pieces.iter().copied()).collect();
+        let is_needed = |number: usize| !had_lost || needed.contains(&(number as u32));
+        report.blobs += blobs.len() as u64;
+        for (_, row) in blobs.iter().enumerate().filter(|(number, _)| is_needed(*number)) {
+            packs.wanted.insert(row.at.pack);
+            self.look_again(row.at.pack, packs).await?;
+        }
+        let mut lost = BTreeMap::new();
+        for (number, row) in blobs.iter().enumerate().filter(|(number, _)| is_needed(*number)) {
+            let Some(reason) = packs.lack(&row.at) else { continue };
+            if !packs.failing.contains_key(&row.at.pack) {
+                packs.fail(row.at.pack, None, Error::damaged(reason));
+            }
+            packs.need(&self.repository, &row.at).await?;
+            if !packs.is_moved(&self.repository, &row.at).await? {
+                lost.insert(number as u32, (row.at.pack, reason));
+            }
+        }
+        for row in rows {
+            report.messages += 1;
+            if let Some((pack, reason)) = row.pieces.iter().find_map(|piece| lost.get(piece)) {
+                let error = Error::damaged(format!("pack {pack}: {reason}"));
+                report.touch(Failure::of(&journal.mailbox, Some(&row.envelope), &error));
+            }
+            if row.pieces.iter().any(|piece| *piece as usize >= blobs.len()) {
+                let error = Error::damaged("it names a blob that its commit's table does not have");
+                report.touch(Failure::of(&journal.mailbox, Some(&row.envelope), &error));
+            }
+        }
+        contents.verify_recipes(&self.repository).await
+    }
+
+    /// A pack that was not listed may have been written since, by a writer beside this check.
+    async fn look_again(&self, pack: PackId, packs: &mut Packs) -> Result<()> {
+        if !packs.lengths.contains_key(&pack) && packs.missing.insert(pack) {
+            let length = self.repository.store().length(&pack.key()).await?;
+            packs.lengths.extend(length.map(|length| (pack, length)));
+        }
+        Ok(())
+    }
+
+    /// Checks that run records open, and that no journal is shorter or other than a run left it.
+    async fn runs(&self, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) -> Result<()> {
+        let mut listing = self.repository.store().list("runs/");
+        while let Some(object) = listing.try_next().await? {
+            let octets = self.repository.store().read(&object.key, None).await;
+            match octets.and_then(|octets| RunRecord::open(&self.repository, &object.key, &octets)) {
+                // A sweep deleted it since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(RunRecord::Active(_) | RunRecord::Fence { .. } | RunRecord::Lost { .. }) => report.derived += 1,
+                Ok(RunRecord::Ended(record) | RunRecord::Noted(record)) => {
+                    report.derived += 1;
+                    for head in &record.heads {
+                        self.head(head, heads, report).await;
+                    }
+                }
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the commit with which a run left a journal is still where it was.
+    async fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) {
+        let agrees = heads.get(&head.mailbox).is_some_and(|heads| heads.agree(head));
+        if !agrees && !self.is_there_now(head).await {
+            let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
+            let journal = JournalName::new(&self.repository, &head.mailbox);
+            report.damage(journal.commit(head.sequence), &Error::damaged(what));
+        }
+    }
+
+    /// Whether a journal that was read before the run recorded its end has the commit by now.
+    async fn is_there_now(&self, head: &JournalHead) -> bool {
+        let journal = Journal::load_all(&self.repository, &head.mailbox, None).await;
+        journal.is_ok_and(|journal| Heads::of(&journal).agree(head))
+    }
+
+    async fn segments(&self, report: &mut CheckReport) -> Result<()> {
+        let mut listing = self.repository.store().list("index/");
+        while let Some(object) = listing.try_next().await? {
+            match check_segment(&self.repository, &object).await {
+                Ok(()) => report.derived += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that marks and moves open.
+    async fn remedies(&self, report: &mut CheckReport) -> Result<()> {
+        let store = self.repository.store();
+        let mut listing = store.list(BAD);
+        while let Some(object) = listing.try_next().await? {
+            let octets = store.read(&object.key, None).await;
+            let opened = octets.and_then(|octets| match marked(&object.key) {
+                Some(_) => BadMark::open(&self.repository, &object.key, &octets),
+                None => Err(Error::damaged("this is no mark's name")),
+            });
+            match opened {
+                Ok(_) => report.derived += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        let mut listing = store.list(MOVES);
+        while let Some(object) = listing.try_next().await? {
+            match check_moves(&self.repository, &object).await {
+                Ok(_) => report.derived += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every pack, and rebuilds every message.
+    async fn data(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<()> {
+        let mut ids: Vec<(PackId, u64)> = packs.lengths.iter().map(|(pack, length)| (*pack, *length)).collect();
+        ids.sort_unstable();
+        {
+            let reads = stream::iter(ids).map(|(pack, length)| self.pack(pack, length));
+            let mut reads = reads.buffer_unordered(self.resources.executor().parallelism());
+            while let Some((pack, length, damages)) = reads.next().await {
+                report.bytes_read += length;
+                damages.into_iter().for_each(|(offset, error)| packs.fail(pack, offset, error));
+            }
+        }
+        packs.forget_moves();
+        if !packs.failing.is_empty() {
+            let mut commits = AllCommits::of(&self.repository).await?;
+            while let Some((_, mut contents)) = commits.next().await? {
+                // A table that does not read has been reported.
+                for row in contents.needed_blobs(&self.repository).await.unwrap_or_default() {
+                    packs.need(&self.repository, &row.at).await?;
+                }
+            }
+        }
+        let rebuild = Restore::new(self.repository.clone(), self.resources.clone(), Arc::new(DryRun::new()));
+        let rebuilt = rebuild.everything().finish().await?;
+        report.rebuilt = rebuilt.restored;
+        report.bytes_read += rebuilt.bytes_read;
+        for failure in rebuilt.failures {
+            report.touch(failure);
+        }
+        Ok(())
+    }
+
+    /// Tells packs that are damaged from those that are healed, and marks them.
+    async fn judge(&self, packs: &Packs, report: &mut CheckReport) {
+        // With another repository's config everything looks damaged.
+        let is_blind = report.mailboxes > 0 && report.commits == 0;
+        if self.mark_bad && is_blind && !packs.failing.is_empty() {
+            report.notes.push("no commit opens, so no pack is marked: is the config another repository's?".to_owned());
+        }
+        for (pack, failing) in &packs.failing {
+            if packs.is_healed(*pack, failing) {
+                report.healed += 1;
+            } else {
+                failing.errors.iter().for_each(|error| report.damage(pack.key(), error));
+            }
+            if !self.mark_bad || is_blind || packs.marked.contains(pack) || !failing.is_damage() {
+                continue;
+            }
+            self.resources.index().refuse(*pack);
+            let reason = failing.errors.first().map(describe).unwrap_or_default();
+            match mark_bad(&self.repository, *pack, &reason).await {
+                Ok(()) => report.marked += 1,
+                Err(error) => report.notes.push(format!("pack {pack} is not marked: {}", describe(&error))),
+            }
+        }
+    }
+
+    /// Verifies a pack, and gives what is wrong: with a frame, by its offset, or with all of it.
+    async fn pack(&self, pack: PackId, length: u64) -> (PackId, u64, Vec<(Option<u64>, Error)>) {
+        // The whole budget is never to be had: the index has its share for good.
+        let needed = length.min(self.resources.budget().octets() / 2);
+        let _permit = self.resources.budget().acquire(needed).await;
+        let octets = match self.repository.store().read(&pack.key(), None).await {
+            Ok(octets) => octets,
+            Err(error) => return (pack, 0, vec![(None, error)]),
+        };
+        let (secrets, domain) = (self.repository.secrets().clone(), self.repository.domain().clone());
+        let verified = runtime::run(&**self.resources.executor(), move || {
+            let mut damages = Vec::new();
+            // The store's octets are ours alone here, so opening them in place copies nothing.
+            let mut octets = octets.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
+            let whole = PackReader::new(pack, &secrets, &octets).and_then(|reader| {
+                reader.verify(&mut octets, &domain, |row, outcome| {
+                    let at = || format!("the blob at {}..{}", row.at.offset, row.at.end());
+                    let damage = outcome.err().map(|error| Error::damaged(at()).because(error));
+                    damages.extend(damage.map(|error| (Some(row.at.offset), error)));
+                })
+            });
+            damages.extend(whole.err().map(|error| (None, error)));
+            damages
+        });
+        (pack, length, verified.await.unwrap_or_else(|error| vec![(None, error)]))
+    }
+}
+
+impl CheckReport {
+    /// Whether nothing is damaged.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damages == 0 && self.messages_touched == 0
+    }
+
+    fn damage(&mut self, object: String, error: &Error) {
+        let damage = Damage { object, what: describe(error) };
+        if !self.reported.insert(hash(&(&damage.object, &damage.what))) {
+            return;
+        }
+        self.damages += 1;
+        if self.damaged.len() < NAMED_MAX {
+            self.damaged.push(damage);
+        }
+    }
+
+    fn touch(&mut self, failure: Failure) {
+        if !self.reported.insert(hash(&(&failure.mailbox, &failure.folder, &failure.message))) {
+            return;
+        }
+        self.messages_touched += 1;
+        if self.touched.len() < NAMED_MAX {
+            self.touched.push(failure);
+        }
+    }
+
+    /// The messages of a commit that cannot be read have no names any more, only ordinals.
+    fn touch_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
+        let is_damage = matches!(lost.error.kind(), ErrorKind::Damaged | ErrorKind::NotFound);
+        if is_damage && lost.messages() > 0 {
+            self.messages_touched += lost.messages() - 1;
+            self.touch(Failure::of_commit(mailbox, lost));
+        }
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

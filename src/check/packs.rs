@@ -1,0 +1,111 @@
+//! What a check knows of packs: which there are, which of them fail, and whether what is needed of those is elsewhere.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack::{Location, PackId};
+use crate::repository::{Repository, read_moves};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Offsets of broken frames that are remembered of one pack; with more, all of its frames count as broken.
+const BROKEN_MAX: usize = 4096;
+/// Damages of one pack that are told.
+const ERRORS_MAX: usize = 100;
+
+/// The packs in a store, and what is asked of them.
+#[derive(Default)]
+pub(super) struct Packs {
+    pub(super) lengths: HashMap<PackId, u64>,
+    pub(super) wanted: HashSet<PackId>,
+    /// Those that were not listed and were looked for.
+    pub(super) missing: HashSet<PackId>,
+    /// Those that were marked as bad before.
+    pub(super) marked: HashSet<PackId>,
+    /// Of packs that fail: the offsets of blobs that are elsewhere, too.
+    moved: HashMap<PackId, HashSet<u64>>,
+    pub(super) failing: BTreeMap<PackId, Failing>,
+}
+
+/// A pack that is damaged, too short, or missing.
+#[derive(Debug, Default)]
+pub(super) struct Failing {
+    pub(super) errors: Vec<Error>,
+    /// Where the frames begin that do not open.
+    broken: HashSet<u64>,
+    /// Any frame may be broken.
+    is_broken: bool,
+    /// Something that a commit points at can be read nowhere, as far as is known.
+    pub(super) is_lost: bool,
+}
+
+impl Packs {
+    /// Nothing is known yet but which packs are marked.
+    pub(super) fn new(marked: HashSet<PackId>) -> Self {
+        Self { marked, ..Self::default() }
+    }
+
+    /// What fails is known in full now: moves are judged anew.
+    pub(super) fn forget_moves(&mut self) {
+        self.moved.clear();
+    }
+
+    /// What is wrong with this place, as far as the listing of packs tells.
+    pub(super) fn lack(&self, at: &Location) -> Option<&'static str> {
+        match self.lengths.get(&at.pack) {
+            None => Some("the pack is missing"),
+            Some(length) if *length < at.end() => Some("the pack is too short"),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether the blob of this place is elsewhere, too, in a pack that is there.
+    pub(super) async fn is_moved(&mut self, repository: &Repository, at: &Location) -> Result<bool> {
+        if !self.moved.contains_key(&at.pack) {
+            let moves = read_moves(repository, at.pack).await?;
+            let places = moves.places.into_iter();
+            let is_there = |at: &Location| self.lack(at).is_none() && !self.is_broken(at);
+            let moved = places.filter(|(_, rows)| rows.iter().any(|row| is_there(&row.at))).map(|(offset, _)| offset);
+            let moved = moved.collect();
+            self.moved.insert(at.pack, moved);
+        }
+        Ok(self.moved.get(&at.pack).is_some_and(|moved| moved.contains(&at.offset)))
+    }
+
+    /// Something is wrong with a pack: with a frame of it, or with all of it.
+    pub(super) fn fail(&mut self, pack: PackId, offset: Option<u64>, error: Error) {
+        let failing = self.failing.entry(pack).or_default();
+        match offset {
+            Some(offset) if failing.broken.len() < BROKEN_MAX => drop(failing.broken.insert(offset)),
+            _ => failing.is_broken = true,
+        }
+        if failing.errors.len() < ERRORS_MAX {
+            failing.errors.push(error);
+        }
+    }
+
+    /// Takes in that a commit points at a place; what cannot be read there nor elsewhere is lost.
+    pub(super) async fn need(&mut self, repository: &Repository, at: &Location) -> Result<()> {
+        if self.is_broken(at)
+            && !self.is_moved(repository, at).await?
+            && let Some(failing) = self.failing.get_mut(&at.pack)
+        {
+            failing.is_lost = true;
+        }
+        Ok(())
+    }
+
+    fn is_broken(&self, at: &Location) -> bool {
+        let failing = self.failing.get(&at.pack);
+        failing.is_some_and(|failing| failing.is_broken || failing.broken.contains(&at.offset))
+    }
+
+    /// Whether everything that is needed of a failing pack is elsewhere.
+    pub(super) fn is_healed(&self, pack: PackId, failing: &Failing) -> bool {
+        !failing.is_lost && (self.marked.contains(&pack) || !self.lengths.contains_key(&pack))
+    }
+}
+
+impl Failing {
+    /// Whether the pack is damaged for good, and not just out of reach.
+    pub(super) fn is_damage(&self) -> bool {
+        self.errors.iter().all(|error| matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound))
+    }
+}

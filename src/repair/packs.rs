@@ -1,0 +1,149 @@
+//! Examining packs, and writing anew what can be read of one whose end is lost.
+
+use super::{Repairing, is_damage};
+use crate::error::{Error, Result};
+use crate::pack::{FinishedPack, HEADER, PackId, PackReader, Packer, ROWS_MAX, Row, TRAILER, Trailer};
+use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
+use crate::resources::Resources;
+use crate::runtime;
+use crate::settings::Settings;
+use crate::store::Payload;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Octets of a pack's end that are read at first: most footers are in it.
+const FIRST_READ: u64 = 64 << 10;
+/// The longest pack that is examined.
+const PACK_MAX: u64 = 1 << 30;
+
+/// What is in a pack.
+pub(super) struct Examined {
+    /// Its end and all its blobs are as they were written.
+    pub(super) is_sound: bool,
+    /// Of the rows that are wanted, those that do not read.
+    pub(super) unreadable: Vec<Row>,
+    /// What reads of a pack whose end is lost, if it was asked for: rows in order, and the pack's octets to read them from.
+    pub(super) salvage: Option<Salvage>,
+}
+
+/// What reads of a pack whose end is lost.
+pub(super) struct Salvage {
+    reader: Arc<PackReader>,
+    octets: bytes::Bytes,
+    rows: BTreeMap<u64, Row>,
+    _permit: crate::budget::Permit,
+}
+
+/// The rows in a pack's footer.
+pub(super) async fn read_footer(repository: &Repository, pack: PackId, length: u64) -> Result<Vec<Row>> {
+    let (store, key) = (repository.store(), pack.key());
+    if length < (HEADER + TRAILER) as u64 {
+        return Err(Error::damaged("a pack is too short"));
+    }
+    let front = store.read(&key, Some(0..HEADER as u64)).await?;
+    let reader = PackReader::new(pack, repository.secrets(), &front)?;
+    let tail = store.read(&key, Some(length - length.min(FIRST_READ)..length)).await?;
+    let trailer = Trailer::parse(&tail, length)?;
+    let footer = trailer.footer_offset..trailer.footer_offset + u64::from(trailer.footer_length);
+    let from = footer.start.checked_sub(length - tail.len() as u64);
+    let mut footer = match from.and_then(|from| tail.get(from as usize..from as usize + trailer.footer_length as usize))
+    {
+        Some(footer) => footer.to_vec(),
+        None => store.read(&key, Some(footer)).await?.to_vec(),
+    };
+    reader.footer(&trailer, &mut footer)
+}
+
+/// Reads a whole pack: whether it is sound, and which of the rows `wanted` do not read; and all that reads, if that is to be written anew.
+pub(super) async fn examine(
+    repository: &Repository,
+    resources: &Resources,
+    pack: PackId,
+    length: u64,
+    wanted: Vec<Row>,
+    is_salvaged: bool,
+) -> Result<Examined> {
+    let nothing = |unreadable| Examined { is_sound: false, unreadable, salvage: None };
+    // It is in memory twice, and what is written anew once more. A quarter of the budget is always to be had; a pack of another's larger budget must do with it.
+    let needed = length.saturating_mul(if is_salvaged { 3 } else { 2 }).min(resources.budget().octets() / 4);
+    let permit = resources.budget().acquire(needed).await;
+    let read = if length > PACK_MAX {
+        Err(Error::damaged("a pack is longer than any pack"))
+    } else {
+        repository.store().read(&pack.key(), None).await
+    };
+    let octets = match read {
+        Ok(octets) => octets,
+        Err(error) if is_damage(&error) => return Ok(nothing(wanted)),
+        Err(error) => return Err(error),
+    };
+    let (secrets, domain) = (repository.secrets().clone(), repository.domain().clone());
+    let examined = runtime::run(&**resources.executor(), move || {
+        let Ok(reader) = PackReader::new(pack, &secrets, &octets) else {
+            return Examined { is_sound: false, unreadable: wanted, salvage: None };
+        };
+        let mut is_sound = true;
+        let mut copy = octets.to_vec();
+        let whole = reader.verify(&mut copy, &domain, |_, outcome| is_sound &= outcome.is_ok());
+        drop(copy);
+        is_sound &= whole.is_ok();
+        let mut rows = BTreeMap::new();
+        if is_salvaged {
+            reader.walk(&octets, &domain, |row, _| {
+                rows.insert(row.at.offset, row);
+            });
+        }
+        let mut unreadable = Vec::new();
+        for row in wanted {
+            // Commits tell where frames are even if a length on the way to them is damaged.
+            match reader.blob_of(&octets, &row, &domain) {
+                Ok(_) => {
+                    rows.insert(row.at.offset, row);
+                }
+                Err(_) => unreadable.push(row),
+            }
+        }
+        let salvage = is_salvaged.then_some(Salvage { reader: Arc::new(reader), octets, rows, _permit: permit });
+        Examined { is_sound, unreadable, salvage }
+    });
+    examined.await
+}
+
+impl Repairing {
+    /// Writes what reads of a pack into another, but for what `known` moves tell of, and says where it went.
+    pub(super) async fn write_anew(&mut self, old: PackId, salvage: Salvage, known: &HashSet<u64>) -> Result<()> {
+        let Salvage { reader, octets, rows, _permit } = salvage;
+        let rows: Vec<Row> = rows.into_values().filter(|row| !known.contains(&row.at.offset)).collect();
+        for rows in rows.chunks(ROWS_MAX / 2) {
+            let (rows, octets) = (rows.to_vec(), octets.clone());
+            let reader = Arc::clone(&reader);
+            let token = self.writer.ok_or_else(|| Error::internal("a repair writes packs and has not registered"))?;
+            let (writer, domain) = (self.repository.new_pack(&token, octets.len())?, self.repository.domain().clone());
+            let written = runtime::run(&**self.resources.executor(), move || {
+                let mut packer = Packer::new(Settings::default().compression_level)?;
+                let (mut writer, mut moves) = (writer, Vec::with_capacity(rows.len()));
+                for row in rows {
+                    let content = reader.blob_of(&octets, &row, &domain)?;
+                    let at = writer.add(row.digest, &content, &mut packer)?;
+                    moves.push(Move { offset: row.at.offset, to: Row { digest: row.digest, at } });
+                }
+                Ok::<_, Error>((writer.finish()?, moves))
+            });
+            let (pack, moves) = written.await??;
+            self.put_pack(pack).await?;
+            self.report.blobs_salvaged += moves.len() as u64;
+            self.tell(old, moves).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_pack(&mut self, pack: FinishedPack) -> Result<()> {
+        let FinishedPack { id, octets, rows } = pack;
+        let length = octets.len() as u64;
+        self.repository.store().put(&id.key(), Payload::from(octets)).await?;
+        self.packs.insert(id, length);
+        self.report.packs_written += 1;
+        self.rows.extend(rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN));
+        self.write_rows(SEGMENT_ROWS_MAX).await
+    }
+}

@@ -1,0 +1,166 @@
+//! Repairing marks and run records, and naming what is lost of journals.
+
+use super::{Repairing, is_damage};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::MailboxName;
+use crate::repository::{
+    BAD, BadMark, Heads, Journal, JournalHead, LostCommit, RunRecord, mark_bad, marked, replace_run_record, unmark_bad,
+};
+use crate::restore::Failure;
+use futures::TryStreamExt;
+use std::collections::BTreeMap;
+
+/// The commits of journals that can be read, by sequence.
+type Commits = BTreeMap<MailboxName, Heads>;
+
+impl Repairing {
+    /// Writes marks and run records anew that do not open, names what is lost of journals, and ends the repair.
+    pub(super) async fn records(&mut self) -> Result<()> {
+        self.marks().await?;
+        let commits = self.journals().await?;
+        let heads = self.runs(&commits).await?;
+        self.close(heads).await
+    }
+
+    async fn marks(&mut self) -> Result<()> {
+        let store = self.repository.store();
+        let mut keys = Vec::new();
+        let mut listing = store.list(BAD);
+        while let Some(object) = listing.try_next().await? {
+            keys.push(object.key);
+        }
+        drop(listing);
+        for key in keys {
+            let Some(pack) = marked(&key) else { continue };
+            let octets = store.read(&key, None).await;
+            match octets.and_then(|octets| BadMark::open(&self.repository, &key, &octets)) {
+                // A sweep deleted it with its pack since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if is_damage(&error) => {
+                    // For a moment the pack is unmarked: a writer may trust it then, and be told by the next check.
+                    unmark_bad(&self.repository, pack).await?;
+                    mark_bad(&self.repository, pack, "the mark itself was damaged").await?;
+                    self.report.replaced.push(key);
+                }
+                opened => drop(opened?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all journals, and names what of them cannot be read.
+    async fn journals(&mut self) -> Result<Commits> {
+        let mut commits = Commits::new();
+        for name in self.repository.journals().await? {
+            let mailbox = match name.mailbox(&self.repository).await {
+                Ok(mailbox) => mailbox,
+                Err(error) if is_damage(&error) => {
+                    self.report.lose_journal(&MailboxName::new(name.commit(0)), &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (journal, failure) = match Journal::load_all(&self.repository, &mailbox, None).await {
+                Ok(journal) => (journal, None),
+                Err(error) if is_damage(&error) => {
+                    let (journal, lost) = Journal::salvage(&self.repository, &mailbox, None).await?;
+                    for lost in &lost {
+                        self.report.lose(Failure::of_commit(&mailbox, lost), lost.messages());
+                    }
+                    (journal, lost.is_empty().then_some(error))
+                }
+                Err(error) => return Err(error),
+            };
+            let is_named = self.commits(&journal).await?;
+            if let Some(error) = failure.filter(|_| !is_named) {
+                self.report.lose_journal(&mailbox, &error);
+            }
+            commits.insert(mailbox, Heads::of(&journal));
+        }
+        Ok(commits)
+    }
+
+    /// Names the commits whose messages do not read; true if there are any.
+    async fn commits(&mut self, journal: &Journal) -> Result<bool> {
+        let mut is_any = false;
+        for commit in journal.commits.iter().filter(|commit| !commit.forgotten) {
+            let read = async {
+                let mut contents = journal.contents(&self.repository, commit).await?;
+                for row in contents.rows(&self.repository).await?.into_iter().flatten() {
+                    row?;
+                }
+                contents.blobs(&self.repository).await?;
+                contents.verify_recipes(&self.repository).await
+            };
+            match read.await {
+                Err(error) if is_damage(&error) => {
+                    let lost = LostCommit::of(commit, error);
+                    self.report.lose(Failure::of_commit(&journal.mailbox, &lost), lost.messages());
+                    is_any = true;
+                }
+                read => read?,
+            }
+        }
+        Ok(is_any)
+    }
+
+    /// Sees to it that run records open, that none names a commit that is not there (it has been said once), and that every journal's end is named by one:
+    /// gives the ends that a new record should name, if one should.
+    ///
+    /// No record is deleted, for then its number could be taken again: docs/decisions/0003-trust.md, "Forgetting and sweeping".
+    async fn runs(&mut self, commits: &Commits) -> Result<Option<Vec<JournalHead>>> {
+        let store = self.repository.store();
+        let mut keys = Vec::new();
+        let mut listing = store.list("runs/");
+        while let Some(object) = listing.try_next().await? {
+            keys.push(object.key);
+        }
+        drop(listing);
+        let mut unnamed: BTreeMap<&MailboxName, BTreeMap<u64, Digest>> =
+            commits.iter().map(|(mailbox, heads)| (mailbox, heads.digests.clone())).collect();
+        let mut is_any_lost = false;
+        for key in keys {
+            let octets = match store.read(&key, None).await {
+                // A sweep deleted it since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                octets => octets,
+            };
+            let mut record = match octets.and_then(|octets| RunRecord::open(&self.repository, &key, &octets)) {
+                Ok(record) => record,
+                Err(error) if is_damage(&error) => {
+                    let lost = RunRecord::Lost { written: self.repository.now() };
+                    replace_run_record(&self.repository, &key, &lost).await?;
+                    self.report.replaced.push(key);
+                    is_any_lost = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (RunRecord::Ended(ended) | RunRecord::Noted(ended)) = &mut record else { continue };
+            let agrees = |head: &JournalHead| commits.get(&head.mailbox).is_some_and(|heads| heads.agree(head));
+            let (there, absent): (Vec<_>, Vec<_>) = std::mem::take(&mut ended.heads).into_iter().partition(agrees);
+            for head in &there {
+                if let Some(digests) = unnamed.get_mut(&head.mailbox) {
+                    digests.retain(|at, _| *at > head.sequence);
+                }
+            }
+            ended.heads = there;
+            for head in &absent {
+                let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
+                self.report.lose_journal(&head.mailbox, &Error::damaged(what));
+            }
+            if !absent.is_empty() {
+                replace_run_record(&self.repository, &key, &record).await?;
+                self.report.records_written += 1;
+                self.report.replaced.push(key);
+            }
+        }
+        let is_named = unnamed.values().all(BTreeMap::is_empty);
+        let head = |(mailbox, heads): (&MailboxName, &Heads)| {
+            let (sequence, digest) = heads.digests.last_key_value()?;
+            Some(JournalHead { mailbox: mailbox.clone(), sequence: *sequence, digest: *digest })
+        };
+        Ok((!is_named || is_any_lost).then(|| commits.iter().filter_map(head).collect()))
+    }
+}

@@ -1,0 +1,168 @@
+//! Moves: where blobs of a pack are, too. Readers look here when a pack is missing or a frame of it damaged, and only then.
+
+use super::Repository;
+use crate::error::{Error, Result};
+use crate::pack::{PackId, ROWS_MAX, Row};
+use crate::seal::ObjectKind;
+use crate::store::Listed;
+use crate::wire::{Decoder, Encode, from_hex, hex};
+use futures::TryStreamExt;
+use std::collections::BTreeMap;
+
+/// Where moves are, under the old packs' names.
+pub(crate) const MOVES: &str = "moves/";
+/// The longest object of moves that is read.
+const OCTETS_MAX: u64 = 64 << 20;
+
+/// A blob that is elsewhere, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    /// Where its frame began in the old pack.
+    pub(crate) offset: u64,
+    /// What it is, and where it is now.
+    pub(crate) to: Row,
+}
+
+/// All that is known of where a pack's blobs are: by offset in the pack, any number of places, each as good as the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moves {
+    pub(crate) places: BTreeMap<u64, Vec<Row>>,
+}
+
+/// Says where blobs of `pack` are, and gives the octets written. The packs that are named must be durable. What was said before of the same pack stays.
+pub(crate) async fn write_moves(repository: &Repository, pack: PackId, moves: &[Move]) -> Result<u64> {
+    let mut written = 0;
+    for part in moves.chunks(ROWS_MAX) {
+        let salt = repository.salt()?;
+        let key = format!("{}{}", prefix(pack), hex(&salt[..8]));
+        let octets = repository.seal_object(ObjectKind::Moves, &key, &encode(part))?;
+        written += octets.len() as u64;
+        repository.store().put(&key, octets.into()).await?;
+    }
+    Ok(written)
+}
+
+/// Reads where blobs of `pack` are. What does not open is passed over: another says the same, or nobody does.
+pub(crate) async fn read_moves(repository: &Repository, pack: PackId) -> Result<Moves> {
+    let mut moves = Moves::default();
+    let prefix = prefix(pack);
+    let mut listing = repository.store().list(&prefix);
+    while let Some(object) = listing.try_next().await? {
+        if let Ok(found) = open(repository, &object).await {
+            moves.add(found);
+        }
+    }
+    Ok(moves)
+}
+
+/// Checks that listed moves open, and gives the old pack's name.
+pub(crate) async fn check_moves(repository: &Repository, object: &Listed) -> Result<PackId> {
+    let pack = moved_pack(&object.key).ok_or_else(|| Error::damaged("this is no name of moves"))?;
+    open(repository, object).await.map(|_| pack)
+}
+
+/// The old pack whose moves these are.
+pub(crate) fn moved_pack(key: &str) -> Option<PackId> {
+    let (pack, _) = key.strip_prefix(MOVES)?.split_once('/')?;
+    from_hex(pack).map(PackId::new)
+}
+
+/// Where listed moves say that blobs are.
+pub(crate) async fn open_moves(repository: &Repository, object: &Listed) -> Result<Vec<Row>> {
+    Ok(open(repository, object).await?.into_iter().map(|one| one.to).collect())
+}
+
+async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Move>> {
+    if object.length > OCTETS_MAX {
+        return Err(Error::damaged("an object of moves is too long"));
+    }
+    let octets = repository.store().read(&object.key, None).await?;
+    decode(&repository.open_object(ObjectKind::Moves, &object.key, &octets)?)
+}
+
+fn prefix(pack: PackId) -> String {
+    format!("{MOVES}{pack}/")
+}
+
+impl Moves {
+    /// Takes in more.
+    pub(crate) fn add(&mut self, moves: impl IntoIterator<Item = Move>) {
+        for Move { offset, to } in moves {
+            let places = self.places.entry(offset).or_default();
+            if !places.contains(&to) {
+                places.push(to);
+            }
+        }
+    }
+}
+
+fn encode(moves: &[Move]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(moves.len() * 64);
+    out.number(moves.len() as u64);
+    moves.iter().for_each(|one| out.number(one.offset));
+    let rows: Vec<Row> = moves.iter().map(|one| one.to).collect();
+    super::commit::encode_blobs(&rows, &mut out);
+    out
+}
+
+pub(super) fn decode(octets: &[u8]) -> Result<Vec<Move>> {
+    let mut decoder = Decoder::new(octets);
+    let offsets: Vec<u64> = (0..decoder.count(1)?).map(|_| decoder.number()).collect::<Result<_>>()?;
+    let rows = super::decode_blobs(decoder.rest())?;
+    if rows.len() != offsets.len() || rows.len() > ROWS_MAX {
+        return Err(Error::damaged("moves do not tell as many places as blobs"));
+    }
+    Ok(offsets.into_iter().zip(rows).map(|(offset, to)| Move { offset, to }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::pack::Location;
+    use crate::seal::Protection;
+    use crate::store::MemoryStore;
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn one((offset, pack, digest, at): (u64, u8, u8, (u32, u32, u32))) -> Move {
+        let at = Location {
+            pack: PackId::new([pack; 16]),
+            offset: u64::from(at.0),
+            stored: at.1,
+            content: at.2,
+            frame: at.0,
+        };
+        Move { offset, to: Row { digest: Digest::new([digest; 32]), at } }
+    }
+
+    proptest! {
+        #[test]
+        fn moves_decode_as_they_were_encoded(moves: Vec<(u64, u8, u8, (u32, u32, u32))>, cut: prop::sample::Index) {
+            let moves: Vec<Move> = moves.into_iter().map(one).collect();
+            let encoded = encode(&moves);
+            prop_assert_eq!(&decode(&encoded).unwrap(), &moves);
+            prop_assert!(decode(&encoded[..cut.index(encoded.len())]).is_err());
+        }
+
+        #[test]
+        fn anything_as_moves_is_refused_or_read(octets: Vec<u8>) {
+            let _ = decode(&octets);
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_pack_adds_up_and_what_is_damaged_is_passed_over() {
+        block_on(async {
+            let repository = Repository::open_or_create(Arc::new(MemoryStore::new()), Protection::None).await.unwrap();
+            let (old, first, second) = (PackId::new([1; 16]), one((40, 2, 9, (40, 9, 7))), one((90, 3, 8, (50, 9, 7))));
+            write_moves(&repository, old, &[first]).await.unwrap();
+            write_moves(&repository, old, &[first, second]).await.unwrap();
+            repository.store().put(&format!("{}0", prefix(old)), vec![1; 90].into()).await.unwrap();
+            let moves = read_moves(&repository, old).await.unwrap();
+            assert_eq!(moves.places, BTreeMap::from([(40, vec![first.to]), (90, vec![second.to])]));
+            assert_eq!(read_moves(&repository, PackId::new([2; 16])).await.unwrap(), Moves::default());
+        });
+    }
+}

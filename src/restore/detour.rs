@@ -1,0 +1,131 @@
+//! Detours: where blobs are fetched from instead of the place in their commit's table, once that has failed.
+
+use crate::pack::{Location, PackId};
+use crate::repository::Moves;
+use std::collections::{HashMap, HashSet};
+
+/// The most places that are tried for one blob: a guard against moves that lead in circles.
+const PLACES_MAX: usize = 16;
+/// The most blobs of which other places are remembered (about 100 octets each); then all is forgotten, and read again where it is needed.
+const BLOBS_MAX: usize = 1 << 17;
+
+/// What is known of blobs whose packs failed. Empty as long as nothing fails.
+#[derive(Debug, Default)]
+pub(super) struct Detours {
+    /// The packs whose moves were read.
+    known: HashSet<PackId>,
+    routes: HashMap<(PackId, u64), Route>,
+}
+
+/// The other places of a blob, in the order in which they are tried.
+#[derive(Clone, Debug, Default)]
+struct Route {
+    places: Vec<Location>,
+    current: usize,
+}
+
+impl Detours {
+    /// Gives the places to fetch from. Those that are not the ones asked for are told in `taken`.
+    pub(super) fn lead(
+        &self,
+        places: impl IntoIterator<Item = Location>,
+        taken: &mut HashMap<(PackId, u64), Location>,
+    ) -> Vec<Location> {
+        let lead = |at: Location| {
+            let route = self.routes.get(&(at.pack, at.offset));
+            let Some(place) = route.and_then(|route| route.places.get(route.current)) else { return at };
+            taken.insert((at.pack, at.offset), *place);
+            *place
+        };
+        places.into_iter().map(lead).collect()
+    }
+
+    /// Whether the moves of this pack were read.
+    pub(super) fn is_known(&self, pack: PackId) -> bool {
+        self.known.contains(&pack)
+    }
+
+    /// Takes in where blobs of a pack are.
+    pub(super) fn learn(&mut self, pack: PackId, moves: &Moves) {
+        if self.routes.len() + moves.places.len() > BLOBS_MAX {
+            self.known.clear();
+            self.routes.clear();
+        }
+        self.known.insert(pack);
+        for (offset, rows) in &moves.places {
+            let route = self.routes.entry((pack, *offset)).or_default();
+            rows.iter().for_each(|row| route.add(row.at));
+        }
+    }
+
+    /// Lets the blob that belongs `at` a place be fetched from the next one after `failed`. False if none is known.
+    pub(super) fn turn(&mut self, at: Location, failed: Location) -> bool {
+        if failed == at {
+            return self.routes.contains_key(&(at.pack, at.offset));
+        }
+        // A blob that was moved may have been moved again.
+        let further = self.routes.get(&(failed.pack, failed.offset)).cloned().unwrap_or_default();
+        let Some(route) = self.routes.get_mut(&(at.pack, at.offset)) else { return false };
+        further.places.into_iter().filter(|place| *place != at).for_each(|place| route.add(place));
+        // Another may have turned already.
+        if route.places.get(route.current) == Some(&failed) {
+            if route.current + 1 >= route.places.len() {
+                return false;
+            }
+            route.current += 1;
+        }
+        true
+    }
+}
+
+impl Route {
+    fn add(&mut self, place: Location) {
+        if self.places.len() < PLACES_MAX && !self.places.contains(&place) {
+            self.places.push(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::pack::Row;
+    use crate::repository::Move;
+
+    fn at(pack: u8, offset: u64) -> Location {
+        Location { pack: PackId::new([pack; 16]), offset, stored: 9, content: 1, frame: 0 }
+    }
+
+    fn moves(moves: &[(u64, Location)]) -> Moves {
+        let mut all = Moves::default();
+        all.add(
+            moves
+                .iter()
+                .map(|(offset, at)| Move { offset: *offset, to: Row { digest: Digest::new([0; 32]), at: *at } }),
+        );
+        all
+    }
+
+    fn led(detours: &Detours, at: Location) -> Location {
+        detours.lead([at], &mut HashMap::new())[0]
+    }
+
+    #[test]
+    fn every_known_place_is_tried_and_moves_of_moved_blobs_are_followed_but_not_in_circles() {
+        let mut detours = Detours::default();
+        assert_eq!(led(&detours, at(1, 40)), at(1, 40));
+        assert!(!detours.turn(at(1, 40), at(1, 40)));
+        detours.learn(PackId::new([1; 16]), &moves(&[(40, at(2, 40)), (40, at(3, 90))]));
+        assert!(detours.turn(at(1, 40), at(1, 40)));
+        assert_eq!(led(&detours, at(1, 40)), at(2, 40));
+        // Two that fail at the same place turn once.
+        detours.learn(PackId::new([2; 16]), &moves(&[(40, at(1, 40)), (40, at(4, 50))]));
+        assert!(detours.turn(at(1, 40), at(2, 40)) && detours.turn(at(1, 40), at(2, 40)));
+        assert_eq!(led(&detours, at(1, 40)), at(3, 90));
+        assert!(detours.turn(at(1, 40), at(3, 90)));
+        assert_eq!(led(&detours, at(1, 40)), at(4, 50));
+        assert!(!detours.turn(at(1, 40), at(4, 50)));
+        assert_eq!(led(&detours, at(1, 90)), at(1, 90), "a blob that was not moved stays where it is");
+    }
+}
