@@ -186,7 +186,7 @@ mod tests {
         memory.put(&mailbox(), "INBOX", "1", "one");
         memory.put(&mailbox(), "INBOX", "2", "two");
         memory.put(&mailbox(), "INBOX", "1", "one again");
-        memory.folder(&mailbox(), Folder::new(path(&"empty".into())));
+        memory.folder(&mailbox(), Folder::new(FolderPath::of_raw("empty".into())));
         memory.mailbox(&MailboxName::new("b"));
         let mut drained = drain(&memory);
         assert_eq!(drained.len(), 2);
