@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::message::MailboxName;
 use crate::pack::Packer;
-use crate::repository::{Checkpoint, Draft, Journal, JournalName, Others, Place, Repository, encode_commit};
+use crate::repository::{Checkpoint, CommitRef, Draft, Journal, JournalName, Others, Place, Repository, encode_commit};
 use crate::runtime::{self, Executor};
 use crate::store::{Created, Payload};
 use bytes::Bytes;
@@ -133,6 +133,13 @@ pub(super) async fn commit(
             continue;
         }
         let journal = Journal::load(&repository, &tail.mailbox, None).await?;
+        let before = tail.head();
+        let is_kept =
+            |(at, digest)| journal.commits.get(at as usize).is_some_and(|commit: &CommitRef| commit.digest == digest);
+        if !before.is_none_or(is_kept) {
+            let lost = "a commit that was there is overwritten: conditional writes do not hold in this store";
+            return Err(Error::damaged(lost));
+        }
         let mut others = tail.others.take().unwrap_or_default();
         others.add(&repository, &journal, tail.next_ordinal).await?;
         tail = Tail { others: Some(others), ..Tail::of(&journal) };
