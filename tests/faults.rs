@@ -473,32 +473,49 @@ fn writers_of_the_same_mailboxes_at_once_store_every_message_once() {
     }
 }
 
-#[test]
-fn a_message_that_another_writer_committed_meanwhile_gets_the_flags_that_were_told_later() {
-    let world = World::inline();
-    let memory = Memory::new(SourceId::new([1; 16]));
-    let put = |flags: SystemFlags| {
-        let mut envelope = Envelope::new("INBOX", named("1"));
-        (envelope.flags, envelope.evidence) = (flags.into(), Evidence("same".into()));
-        memory.remove(&alice(), b"INBOX", &named("1"));
-        memory.message(&alice(), envelope, message(1, 500));
-    };
-    let [mut older, mut newer] = [(SystemFlags::DRAFT, 10), (SystemFlags::SEEN, 11)].map(|(flags, seed)| {
-        put(flags);
-        let mut writer = Writer::new(&world, Arc::new(memory.clone()), small_commits(), seed);
-        // It has read the source and the journal, in which there is nothing, and waits with its commit.
+/// Two writers read the same message, as it is at two times, and each waits with its commit until the other has read, too.
+fn two_states(world: &World, memory: &Memory, put: impl Fn(u64)) {
+    let mut writers = [0, 1].map(|time| {
+        put(time);
+        let mut writer = Writer::new(world, Arc::new(memory.clone()), small_commits(), 10 + time);
         assert!(writer.transfer.poll().is_none() && writer.gate.waiting() == 1);
         writer
     });
-    for (writer, stored) in [(&mut older, 1), (&mut newer, 0)] {
+    for writer in &mut writers {
         writer.gate.release_all();
-        let ledger = writer.transfer.poll().unwrap().unwrap().ledger;
-        assert_eq!((ledger.messages.stored, ledger.messages.unchanged), (stored, 1 - stored));
+        assert!(writer.transfer.poll().unwrap().unwrap().ledger.is_complete());
     }
+}
+
+/// Puts the message "1" with these octets, flags and evidence into the place of another.
+fn put_one(memory: &Memory, octets: Vec<u8>, flags: SystemFlags, evidence: &'static str) {
+    let mut envelope = Envelope::new("INBOX", named("1"));
+    (envelope.flags, envelope.evidence) = (flags.into(), Evidence(evidence.into()));
+    memory.remove(&alice(), b"INBOX", &named("1"));
+    memory.message(&alice(), envelope, octets);
+}
+
+#[test]
+fn a_message_that_another_writer_committed_meanwhile_gets_the_flags_that_were_told_later() {
+    let (world, memory) = (World::inline(), Memory::new(SourceId::new([1; 16])));
+    let flags = [SystemFlags::DRAFT, SystemFlags::SEEN];
+    two_states(&world, &memory, |time| put_one(&memory, message(1, 500), flags[time as usize], "same"));
     let listed = block_on(next_process(&world, 70).messages(&alice(), None)).unwrap().messages;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].flags, SystemFlags::SEEN.into());
     assert_eq!(numbers(&push(&next_process(&world, 71), memory))[1..6], [0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn of_two_versions_that_two_writers_stored_the_next_run_keeps_the_one_that_is_there() {
+    let (world, memory) = (World::inline(), Memory::new(SourceId::new([1; 16])));
+    let evidence = ["older", "newer"];
+    let put = |time: u64| put_one(&memory, message(1 + time, 500), SystemFlags::SEEN, evidence[time as usize]);
+    two_states(&world, &memory, put);
+    let next = push(&next_process(&world, 70), memory);
+    assert_eq!(numbers(&next)[1..6], [0, 1, 0, 0, 1]);
+    let (found, _) = delivered(&next_process(&world, 80));
+    assert!(found.into_values().eq([message(2, 500)]));
 }
 
 #[test]

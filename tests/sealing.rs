@@ -158,7 +158,7 @@ fn no_nonce_repeats_however_writes_fail() {
         (Operation::Create, "mailboxes/"),
         (Operation::Put, "packs/"),
         (Operation::Put, "index/"),
-        (Operation::Put, "runs/"),
+        (Operation::Create, "runs/"),
     ] {
         for fault in [Fault::Before(ErrorKind::Unavailable), Fault::After(ErrorKind::Unavailable), Fault::Repeated] {
             for times in [1, 3] {

@@ -27,9 +27,9 @@ pub(super) async fn read_config(store: &dyn Store) -> Result<Config> {
     }
 }
 
-/// Copies the config of whoever created the repository.
+/// Copies the config of whoever created the repository, if that is what was read.
 pub(super) async fn copy_config(store: &dyn Store) -> Result<()> {
-    let octets = store.read(CONFIG, None).await?;
+    let (octets, _) = read(store, CONFIG).await??;
     store.put(CONFIG_COPY, Payload::from(octets)).await
 }
 

@@ -75,6 +75,15 @@ impl Tail {
         Some((self.sequence.checked_sub(1)?, self.previous?))
     }
 
+    /// Whether the last commit that is known is still there, or is forgotten.
+    fn is_in(&self, journal: &Journal) -> bool {
+        let Some((at, digest)) = self.head() else { return true };
+        match journal.commits.iter().find(|commit| commit.sequence == at) {
+            Some(commit) => commit.digest == digest,
+            None => journal.forgotten.is_some_and(|forgotten| at < forgotten),
+        }
+    }
+
     fn place(&self, repository: &Repository, writer: Token) -> Place {
         Place {
             mailbox: self.mailbox.clone(),
@@ -222,6 +231,10 @@ impl Target {
         if journal.head().map(|head| head.digest) == tail.previous {
             tail.read_in = epoch;
             return Ok(tail);
+        }
+        if !tail.is_in(&journal) {
+            let lost = "a commit that was there is overwritten: conditional writes do not hold in this store";
+            return Err(Error::damaged(lost));
         }
         if journal.forgotten != tail.forgotten {
             self.name_folders(&journal, draft);

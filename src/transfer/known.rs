@@ -216,10 +216,11 @@ impl KnownMailbox {
         let number = self.folder(&message.envelope.folder).number;
         let candidates = self.candidates(name);
         let is_here = |at: &usize| self.named[*at].folder == number && !self.named[*at].seen;
-        // One that is stored in full before what could be read of it later.
-        let here = candidates.clone().filter(is_here).min_by_key(|at| self.named[*at].quarantine.is_some());
+        let check = self.check(name, &message.envelope.evidence);
+        // One that is stored in full before what could be read of it later; of several (two writers saw it at two times) the one that it is now.
+        let rank = |at: &usize| (self.named[*at].quarantine.is_some(), self.named[*at].check != check);
+        let here = candidates.clone().filter(is_here).min_by_key(rank);
         let Some(at) = here else {
-            let check = self.check(name, &message.envelope.evidence);
             let trusted = !self.reread && !message.envelope.evidence.is_none();
             let elsewhere = candidates.clone().find(|at| {
                 let named = &self.named[*at];
@@ -234,7 +235,7 @@ impl KnownMailbox {
             };
         };
         self.named[at].seen = true;
-        let (check, state) = (self.check(name, &message.envelope.evidence), self.state(&message.envelope));
+        let state = self.state(&message.envelope);
         let named = &self.named[at];
         let trusted = !self.reread && !message.envelope.evidence.is_none() && named.quarantine.is_none();
         if trusted && named.check == check {

@@ -31,7 +31,7 @@ const SEEDS: u64 = 1_000;
 const THREADS: u64 = 2;
 
 /// How many of the last lines of a failed seed's log are printed.
-const LOG_LINES: usize = 400;
+const LOG_LINES: usize = 2_000;
 
 #[test]
 fn whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_nothing_lies() {

@@ -166,11 +166,13 @@ impl Model {
         }
     }
 
-    /// How many rows the journals may have in the end: one for each time that a message got other octets.
-    pub fn rows_max(&self) -> u64 {
+    /// How many rows the journals may have in the end: one for each time that a message got other octets. A commit that came late may
+    /// have a message in the folder that it has left since: whether that is a copy only the next run can tell.
+    pub fn rows_max(&self, with_late_commits: bool) -> u64 {
         let contents = |message: &Tracked| {
-            let contents: BTreeSet<u64> = message.from(0).flatten().map(|version| version.content).collect();
-            contents.len() as u64
+            let versions = message.from(0).flatten();
+            let place = |version: &Version| if with_late_commits { version.folder } else { "" };
+            versions.map(|version| (version.content, place(version))).collect::<BTreeSet<_>>().len() as u64
         };
         self.messages.values().map(contents).sum()
     }

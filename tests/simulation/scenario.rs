@@ -309,7 +309,7 @@ impl Story {
             self.world.push_directly()?;
         }
         let (check, restored) = self.world.inspect(true)?;
-        let rows_max = self.world.model.rows_max();
+        let rows_max = self.world.model.rows_max(self.world.late() > 0);
         if check.messages > rows_max {
             return Err(format!("there are {} rows for {rows_max} messages", check.messages));
         }
