@@ -310,7 +310,7 @@ fn phase(call: &Call, is_restore: bool) -> Phase {
         _ if is_restore => Phase::Restore,
         Call::Put(key, _) if key.starts_with("packs/") => Phase::Pack,
         Call::Put(key, _) if key.starts_with("index/") => Phase::Segment,
-        Call::Put(key, _) if key.starts_with("runs/") => Phase::Record,
+        Call::Put(key, _) | Call::Create(key, _) if key.starts_with("runs/") => Phase::Record,
         Call::Create(key, _) if key.starts_with("mailboxes/") => Phase::Commit,
         _ => Phase::Intake,
     }
