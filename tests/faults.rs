@@ -901,6 +901,7 @@ fn a_run_that_needs_it_is_approved_once_and_with_a_reason() {
     assert_eq!(approve(run, "again"), Err(ErrorKind::Exists));
     assert_eq!(approve("0011223344556677-9".parse().unwrap(), "why"), Err(ErrorKind::NotFound));
     source.heal();
+    world.clock.advance(Duration::from_secs(60));
     let healed = block_on(world.engine.transfer(source).finish()).unwrap();
     assert_eq!(healed.grade, Grade::Perfect);
     assert_eq!(approve(healed.run.unwrap(), "why"), Err(ErrorKind::Invalid));
