@@ -15,7 +15,7 @@ use crate::restore::{Failure, Restore};
 use crate::runtime;
 use crate::sink::DryRun;
 use futures::{StreamExt, TryStreamExt, stream};
-use packs::Packs;
+use packs::{Packs, Standing};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -51,8 +51,10 @@ pub struct CheckReport {
     pub orphans: u64,
     /// Blobs that commits point at.
     pub blobs: u64,
-    /// Damaged or missing packs of which everything that is needed is elsewhere, too: no damage any more.
+    /// Packs marked as damaged of which everything that is needed is elsewhere, too: no damage any more.
     pub healed: u64,
+    /// Packs that are gone because everything that is needed of them is elsewhere: sweeps wrote it anew.
+    pub moved: u64,
     /// Packs that this check marked as bad.
     pub marked: u64,
     /// What is worth knowing and no damage, as text.
@@ -136,13 +138,13 @@ impl Check {
             self.journal(name, &mut packs, &mut heads, &mut report).await?;
         }
         report.packs = packs.lengths.len() as u64;
-        report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
         self.runs(&heads, &mut report).await?;
         self.segments(&mut report).await?;
-        self.remedies(&mut report).await?;
+        self.remedies(&mut packs, &mut report).await?;
         if self.read_data {
             self.data(&mut packs, &mut report).await?;
         }
+        report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
         self.judge(&packs, &mut report).await;
         report.damaged.sort_unstable();
         report.damaged.dedup();
@@ -302,7 +304,7 @@ impl Check {
     }
 
     /// Checks that marks and moves open.
-    async fn remedies(&self, report: &mut CheckReport) -> Result<()> {
+    async fn remedies(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<()> {
         let store = self.repository.store();
         let mut listing = store.list(BAD);
         while let Some(object) = listing.try_next().await? {
@@ -320,7 +322,11 @@ impl Check {
         let mut listing = store.list(MOVES);
         while let Some(object) = listing.try_next().await? {
             match check_moves(&self.repository, &object).await {
-                Ok(_) => report.derived += 1,
+                Ok((pack, moves)) => {
+                    report.derived += 1;
+                    let is_wanted = packs.wanted.contains(&pack);
+                    packs.wanted.extend(moves.iter().filter(|_| is_wanted).map(|one| one.to.at.pack));
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => report.damage(object.key, &error),
             }
@@ -368,10 +374,13 @@ impl Check {
             report.notes.push("no commit opens, so no pack is marked: is the config another repository's?".to_owned());
         }
         for (pack, failing) in &packs.failing {
-            if packs.is_healed(*pack, failing) {
-                report.healed += 1;
-            } else {
-                failing.errors.iter().for_each(|error| report.damage(pack.key(), error));
+            match packs.standing(*pack, failing) {
+                Standing::Healed => report.healed += 1,
+                Standing::Moved => {
+                    report.moved += 1;
+                    continue;
+                }
+                Standing::Damaged => failing.errors.iter().for_each(|error| report.damage(pack.key(), error)),
             }
             if !self.mark_bad || is_blind || packs.marked.contains(pack) || !failing.is_damage() {
                 continue;

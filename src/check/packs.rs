@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Offsets of broken frames that are remembered of one pack; with more, all of its frames count as broken.
 const BROKEN_MAX: usize = 4096;
+/// Offsets of moved blobs that are remembered (about 20 octets each); then all are forgotten, and read again where they are needed.
+const MOVED_MAX: usize = 1 << 20;
 /// Damages of one pack that are told.
 const ERRORS_MAX: usize = 100;
 
@@ -21,6 +23,8 @@ pub(super) struct Packs {
     pub(super) marked: HashSet<PackId>,
     /// Of packs that fail: the offsets of blobs that are elsewhere, too.
     moved: HashMap<PackId, HashSet<u64>>,
+    /// How many offsets that are.
+    moved_offsets: usize,
     pub(super) failing: BTreeMap<PackId, Failing>,
 }
 
@@ -36,6 +40,16 @@ pub(super) struct Failing {
     pub(super) is_lost: bool,
 }
 
+/// What a pack is of which something does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It was marked before; everything that is needed of it is elsewhere, too.
+    Healed,
+    /// It is gone, and everything that is needed of it is elsewhere: a sweep wrote that anew.
+    Moved,
+    Damaged,
+}
+
 impl Packs {
     /// Nothing is known yet but which packs are marked.
     pub(super) fn new(marked: HashSet<PackId>) -> Self {
@@ -45,6 +59,7 @@ impl Packs {
     /// What fails is known in full now: moves are judged anew.
     pub(super) fn forget_moves(&mut self) {
         self.moved.clear();
+        self.moved_offsets = 0;
     }
 
     /// What is wrong with this place, as far as the listing of packs tells.
@@ -60,10 +75,18 @@ impl Packs {
     pub(super) async fn is_moved(&mut self, repository: &Repository, at: &Location) -> Result<bool> {
         if !self.moved.contains_key(&at.pack) {
             let moves = read_moves(repository, at.pack).await?;
-            let places = moves.places.into_iter();
             let is_there = |at: &Location| self.lack(at).is_none() && !self.is_broken(at);
-            let moved = places.filter(|(_, rows)| rows.iter().any(|row| is_there(&row.at))).map(|(offset, _)| offset);
-            let moved = moved.collect();
+            let places = moves.places.into_iter();
+            let found =
+                places.filter_map(|(offset, rows)| Some((offset, rows.iter().find(|row| is_there(&row.at))?.at.pack)));
+            let found: Vec<(u64, PackId)> = found.collect();
+            let moved: HashSet<u64> = found.iter().map(|(offset, _)| *offset).collect();
+            self.wanted.extend(found.into_iter().map(|(_, pack)| pack));
+            self.moved_offsets += moved.len();
+            if self.moved_offsets > MOVED_MAX {
+                self.moved_offsets = moved.len();
+                self.moved.clear();
+            }
             self.moved.insert(at.pack, moved);
         }
         Ok(self.moved.get(&at.pack).is_some_and(|moved| moved.contains(&at.offset)))
@@ -97,9 +120,13 @@ impl Packs {
         failing.is_some_and(|failing| failing.is_broken || failing.broken.contains(&at.offset))
     }
 
-    /// Whether everything that is needed of a failing pack is elsewhere.
-    pub(super) fn is_healed(&self, pack: PackId, failing: &Failing) -> bool {
-        !failing.is_lost && (self.marked.contains(&pack) || !self.lengths.contains_key(&pack))
+    /// What a failing pack is.
+    pub(super) fn standing(&self, pack: PackId, failing: &Failing) -> Standing {
+        match (failing.is_lost, self.marked.contains(&pack), self.lengths.contains_key(&pack)) {
+            (false, true, _) => Standing::Healed,
+            (false, false, false) => Standing::Moved,
+            _ => Standing::Damaged,
+        }
     }
 }
 

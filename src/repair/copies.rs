@@ -1,10 +1,10 @@
 //! Finding blobs again: the digest names the content, wherever it is.
 
-use super::{FOOTERS_MAX, Repairing, is_damage, packs};
+use super::{FOOTERS_MAX, Repairing, is_damage};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::pack::{HEADER, PackId, PackReader, Row};
-use crate::repository::{Move, Repository};
+use crate::repository::{Move, Repository, read_footer};
 use crate::resources::Resources;
 use crate::runtime;
 use futures::{StreamExt, stream};
@@ -41,7 +41,7 @@ impl Repairing {
         // What could be read of those without an end is in other packs by now.
         packs.retain(|(pack, _)| !self.endless.contains(pack) && !wanted.is_empty());
         let repository = self.repository.clone();
-        let footers = stream::iter(packs).map(|(pack, length)| packs::read_footer(&repository, pack, length));
+        let footers = stream::iter(packs).map(|(pack, length)| read_footer(&repository, pack, length));
         let mut footers = footers.buffered(FOOTERS_MAX);
         while let Some(footer) = footers.next().await {
             if wanted.is_empty() {

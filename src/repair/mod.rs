@@ -13,9 +13,9 @@ use crate::ledger::{Ledger, describe};
 use crate::message::MailboxName;
 use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
-    Active, AllCommits, Ended, JournalHead, MOVES, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
+    Active, AllCommits, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
     SEGMENT_ROWS_MAX, Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad,
-    mend_config, read_mark, read_moves, read_verdict, unmark_bad, write_moves, write_segment,
+    mend_config, read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_moves, write_segment,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
@@ -221,11 +221,12 @@ impl Repairing {
         // This order, as for every writer: what sweeps deleted that are done is not listed any more.
         let latest = latest_sweep(&self.repository).await?;
         if latest.is_open {
-            self.condemned.extend(read_mark(&self.repository, latest.epoch).await?.packs);
+            self.condemned.extend(read_mark(&self.repository, latest.epoch).await?.condemned());
         }
         // A dead writer's pack may be written again after it was deleted, and deleted again at any time.
         for epoch in 1..=latest.epoch {
-            self.condemned.extend(read_verdict(&self.repository, epoch).await?.unwrap_or_default());
+            let verdict = read_verdict(&self.repository, epoch).await?;
+            self.condemned.extend(verdict.iter().flat_map(Mark::condemned));
         }
         self.packs = self.repository.packs().await?;
         self.writer = Some(token);
@@ -261,7 +262,7 @@ impl Repairing {
             let (repository, resources) = (repository.clone(), resources.clone());
             let is_examined = read_data && !marked.contains(&pack);
             async move {
-                let rows = match packs::read_footer(&repository, pack, length).await {
+                let rows = match read_footer(&repository, pack, length).await {
                     Err(error) if is_damage(&error) => return Ok((pack, None, false)),
                     rows => rows?,
                 };
@@ -378,9 +379,13 @@ impl Repairing {
             self.packs.extend(length.map(|length| (pack, length)));
         }
         let Some(length) = self.packs.get(&pack).copied() else {
-            self.report.packs_bad += 1;
-            self.mark(pack, "the pack is missing").await?;
-            return self.unmoved(&moves, wanted).await;
+            let unmoved = self.unmoved(&moves, wanted).await?;
+            // Else a sweep deleted it when all that is needed of it had been written anew.
+            if !unmoved.is_empty() || self.marked.contains(&pack) {
+                self.report.packs_bad += 1;
+                self.mark(pack, "the pack is missing").await?;
+            }
+            return Ok(unmoved);
         };
         let is_endless = self.endless.contains(&pack);
         let with_contents = is_endless && !self.is_dry;

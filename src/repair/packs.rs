@@ -2,7 +2,7 @@
 
 use super::{Repairing, is_damage};
 use crate::error::{Error, Result};
-use crate::pack::{FinishedPack, HEADER, PackId, PackReader, Packer, ROWS_MAX, Row, TRAILER, Trailer};
+use crate::pack::{FinishedPack, PackId, PackReader, Packer, ROWS_MAX, Row};
 use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
 use crate::resources::Resources;
 use crate::runtime;
@@ -11,8 +11,6 @@ use crate::store::Payload;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// Octets of a pack's end that are read at first: most footers are in it.
-const FIRST_READ: u64 = 64 << 10;
 /// The longest pack that is examined.
 const PACK_MAX: u64 = 1 << 30;
 
@@ -32,26 +30,6 @@ pub(super) struct Salvage {
     octets: bytes::Bytes,
     rows: BTreeMap<u64, Row>,
     _permit: crate::budget::Permit,
-}
-
-/// The rows in a pack's footer.
-pub(super) async fn read_footer(repository: &Repository, pack: PackId, length: u64) -> Result<Vec<Row>> {
-    let (store, key) = (repository.store(), pack.key());
-    if length < (HEADER + TRAILER) as u64 {
-        return Err(Error::damaged("a pack is too short"));
-    }
-    let front = store.read(&key, Some(0..HEADER as u64)).await?;
-    let reader = PackReader::new(pack, repository.secrets(), &front)?;
-    let tail = store.read(&key, Some(length - length.min(FIRST_READ)..length)).await?;
-    let trailer = Trailer::parse(&tail, length)?;
-    let footer = trailer.footer_offset..trailer.footer_offset + u64::from(trailer.footer_length);
-    let from = footer.start.checked_sub(length - tail.len() as u64);
-    let mut footer = match from.and_then(|from| tail.get(from as usize..from as usize + trailer.footer_length as usize))
-    {
-        Some(footer) => footer.to_vec(),
-        None => store.read(&key, Some(footer)).await?.to_vec(),
-    };
-    reader.footer(&trailer, &mut footer)
 }
 
 /// Reads a whole pack: whether it is sound, and which of the rows `wanted` do not read; and all that reads, if that is to be written anew.

@@ -7,6 +7,7 @@ mod bad;
 mod checkpoint;
 mod columns;
 mod commit;
+mod footer;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
@@ -34,8 +35,11 @@ pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs,
     encode as encode_commit,
 };
+pub(crate) use footer::read_footer;
 pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
-pub(crate) use moves::{MOVES, Move, Moves, check_moves, moved_pack, open_moves, read_moves, write_moves};
+pub(crate) use moves::{
+    HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,
+};
 pub(crate) use run::{
     Active, Ended, Heads, RunRecord, Token, chains, create_run_record, read_run_record, replace_run_record, run_key,
 };

@@ -7,12 +7,14 @@ use crate::seal::ObjectKind;
 use crate::store::Listed;
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Where moves are, under the old packs' names.
 pub(crate) const MOVES: &str = "moves/";
 /// The longest object of moves that is read.
 const OCTETS_MAX: u64 = 64 << 20;
+/// How often a blob that was moved may have been moved on. A sweep leaves packs as they are whose blobs came so far.
+pub(crate) const HOPS_MAX: u8 = 16;
 
 /// A blob that is elsewhere, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,25 @@ pub(crate) async fn write_moves(repository: &Repository, pack: PackId, moves: &[
     Ok(written)
 }
 
-/// Reads where blobs of `pack` are. What does not open is passed over: another says the same, or nobody does.
+/// Reads where blobs of `pack` are; of those that were moved on from there, the places after the ones before. What does not open is passed over: another
+/// says the same, or nobody does.
 pub(crate) async fn read_moves(repository: &Repository, pack: PackId) -> Result<Moves> {
+    let mut moves = read_moves_of(repository, pack).await?;
+    let mut read = HashSet::from([pack]);
+    for _ in 0..HOPS_MAX {
+        let next: BTreeSet<PackId> = moves.rows().map(|row| row.at.pack).filter(|pack| read.insert(*pack)).collect();
+        if next.is_empty() {
+            break;
+        }
+        for pack in next {
+            let further = read_moves_of(repository, pack).await?;
+            moves.follow(pack, &further);
+        }
+    }
+    Ok(moves)
+}
+
+async fn read_moves_of(repository: &Repository, pack: PackId) -> Result<Moves> {
     let mut moves = Moves::default();
     let prefix = prefix(pack);
     let mut listing = repository.store().list(&prefix);
@@ -55,10 +74,10 @@ pub(crate) async fn read_moves(repository: &Repository, pack: PackId) -> Result<
     Ok(moves)
 }
 
-/// Checks that listed moves open, and gives the old pack's name.
-pub(crate) async fn check_moves(repository: &Repository, object: &Listed) -> Result<PackId> {
+/// Checks that listed moves open, and gives the old pack's name with them.
+pub(crate) async fn check_moves(repository: &Repository, object: &Listed) -> Result<(PackId, Vec<Move>)> {
     let pack = moved_pack(&object.key).ok_or_else(|| Error::damaged("this is no name of moves"))?;
-    open(repository, object).await.map(|_| pack)
+    Ok((pack, open(repository, object).await?))
 }
 
 /// The old pack whose moves these are.
@@ -67,12 +86,8 @@ pub(crate) fn moved_pack(key: &str) -> Option<PackId> {
     from_hex(pack).map(PackId::new)
 }
 
-/// Where listed moves say that blobs are.
-pub(crate) async fn open_moves(repository: &Repository, object: &Listed) -> Result<Vec<Row>> {
-    Ok(open(repository, object).await?.into_iter().map(|one| one.to).collect())
-}
-
-async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Move>> {
+/// Opens listed moves.
+pub(crate) async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Move>> {
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an object of moves is too long"));
     }
@@ -92,6 +107,20 @@ impl Moves {
             if !places.contains(&to) {
                 places.push(to);
             }
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.places.values().flatten()
+    }
+
+    /// Takes in where blobs are that these moves lead to in `pack`.
+    fn follow(&mut self, pack: PackId, further: &Self) {
+        for places in self.places.values_mut() {
+            let via =
+                places.iter().filter(|row| row.at.pack == pack).filter_map(|row| further.places.get(&row.at.offset));
+            let more: Vec<Row> = via.flatten().filter(|row| !places.contains(row)).copied().collect();
+            places.extend(more);
         }
     }
 }

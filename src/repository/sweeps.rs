@@ -16,11 +16,13 @@ const SCHEMA: u64 = 1;
 /// The most packs, and the most journals, that a mark names: what is left is for the next sweep.
 pub(crate) const MARKED_MAX: usize = 1 << 20;
 
-/// What a sweep condemns. Who knows of it points at none of these packs.
+/// What a sweep condemns, or, as a verdict, what it deletes. Who knows of it points at none of these packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// Sorted.
+    /// Packs that nobody needs. Sorted.
     pub(crate) packs: Vec<PackId>,
+    /// Packs of which everything that is needed is elsewhere, too, as their moves say. Sorted.
+    pub(crate) moved: Vec<PackId>,
     /// Journals with the sequence of their latest forgetting checkpoint: what that one forgot goes.
     pub(crate) journals: Vec<(JournalName, u64)>,
 }
@@ -64,19 +66,18 @@ pub(crate) async fn read_mark(repository: &Repository, epoch: u64) -> Result<Mar
 }
 
 /// Creates the verdict of an epoch, and gives the one that holds: this one, or one that is there already.
-pub(crate) async fn create_verdict(repository: &Repository, epoch: u64, packs: Vec<PackId>) -> Result<Vec<PackId>> {
-    let mark = Mark { packs, journals: Vec::new() };
-    if create(repository, epoch, "-verdict", &mark.encode()).await? {
-        return Ok(mark.packs);
+pub(crate) async fn create_verdict(repository: &Repository, epoch: u64, verdict: Mark) -> Result<Mark> {
+    if create(repository, epoch, "-verdict", &verdict.encode()).await? {
+        return Ok(verdict);
     }
     let verdict = read_verdict(repository, epoch).await?;
     verdict.ok_or_else(|| Error::damaged(format!("the verdict of sweep {epoch} is missing")))
 }
 
 /// The packs that a sweep deletes, if that is decided.
-pub(crate) async fn read_verdict(repository: &Repository, epoch: u64) -> Result<Option<Vec<PackId>>> {
+pub(crate) async fn read_verdict(repository: &Repository, epoch: u64) -> Result<Option<Mark>> {
     let payload = read(repository, epoch, "-verdict").await?;
-    payload.map(|payload| Mark::decode(&payload).map(|mark| mark.packs)).transpose()
+    payload.map(|payload| Mark::decode(&payload)).transpose()
 }
 
 /// Records that everything that an epoch deletes is deleted.
@@ -107,11 +108,19 @@ fn key(epoch: u64, what: &str) -> String {
 }
 
 impl Mark {
+    /// All packs that it names.
+    pub(crate) fn condemned(&self) -> impl Iterator<Item = PackId> {
+        self.packs.iter().chain(&self.moved).copied()
+    }
+
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + self.packs.len() * 16 + self.journals.len() * 20);
+        let packs = self.packs.len() + self.moved.len();
+        let mut out = Vec::with_capacity(32 + packs * 16 + self.journals.len() * 20);
         out.number(SCHEMA);
-        out.number(self.packs.len() as u64);
-        self.packs.iter().for_each(|pack| out.extend_from_slice(pack.as_bytes()));
+        for packs in [&self.packs, &self.moved] {
+            out.number(packs.len() as u64);
+            packs.iter().for_each(|pack| out.extend_from_slice(pack.as_bytes()));
+        }
         out.number(self.journals.len() as u64);
         for (journal, sequence) in &self.journals {
             out.extend_from_slice(journal.as_bytes());
@@ -125,11 +134,12 @@ impl Mark {
         if decoder.number()? != SCHEMA {
             return Err(Error::new(ErrorKind::Unsupported, "the record of a sweep is of an unknown version"));
         }
-        let packs = (0..decoder.count(16)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>()?;
+        let mut packs = || (0..decoder.count(16)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>();
+        let (packs, moved) = (packs()?, packs()?);
         let journals = (0..decoder.count(17)?)
             .map(|_| Ok((JournalName::of(decoder.array()?), decoder.number()?)))
             .collect::<Result<_>>()?;
         decoder.end()?;
-        Ok(Self { packs, journals })
+        Ok(Self { packs, moved, journals })
     }
 }

@@ -4,8 +4,8 @@ use crate::pack::{Location, PackId};
 use crate::repository::Moves;
 use std::collections::{HashMap, HashSet};
 
-/// The most places that are tried for one blob: a guard against moves that lead in circles.
-const PLACES_MAX: usize = 16;
+/// The most places that are tried for one blob.
+const PLACES_MAX: usize = 256;
 /// The most blobs of which other places are remembered (about 100 octets each); then all is forgotten, and read again where it is needed.
 const BLOBS_MAX: usize = 1 << 17;
 

@@ -1,25 +1,30 @@
 //! Forgetting, and sweeping: deleting what nobody needs any more, while anybody writes.
 //!
-//! docs/decisions/0003-trust.md, "Forgetting and sweeping", has the protocol and why it is safe. In short: a sweep marks what it condemns, fences the
-//! writers that may not know of the mark, reads again what was committed until then, and deletes what is still not needed.
+//! docs/decisions/0003-trust.md, "Forgetting and sweeping", has the protocol and why it is safe. In short: a sweep writes anew what is needed of packs
+//! that are mostly dead, marks what it condemns, fences the writers that may not know of the mark, reads again what was committed until then, and
+//! deletes what is still not needed, or is elsewhere.
 
 mod fence;
 mod forget;
+mod rewrite;
 mod scan;
 mod tidy;
 
 pub use forget::{Forget, ForgetReport};
 
+use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::PackId;
 use crate::repository::{
-    BAD, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, create_done, create_mark, create_verdict,
-    latest_sweep, marked, moved_pack, read_mark, read_verdict,
+    BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done,
+    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_verdict,
 };
 use crate::resources::Resources;
 use futures::{StreamExt, TryStreamExt, stream};
+use rewrite::{CONTENTS_OCTETS, Contents, Old, Rewrite};
 use scan::Scan;
 use std::collections::HashSet;
+use std::ops::AddAssign;
 
 /// Objects deleted at once.
 const DELETES_AT_ONCE: usize = 8;
@@ -56,8 +61,12 @@ pub struct SweepReport {
     pub deleted_packs: Counted,
     /// Packs that are needed only in part, with the octets that are needed of them.
     pub partly_needed: Counted,
-    /// Packs of which less is needed than the setting says, with all their octets. This version leaves them as they are.
+    /// Packs of which less is needed than the setting says, with all their octets. What is needed of them is written anew.
     pub mostly_dead: Counted,
+    /// Packs that were deleted because all that is needed of them is elsewhere by now.
+    pub moved_packs: Counted,
+    /// Packs that were written, with what was needed of those.
+    pub written_packs: Counted,
     /// Packs that nothing points at, and that are left because their writers may be about to.
     pub spared: Counted,
     /// Packs that were condemned, and then pointed at by commits that were under way.
@@ -90,6 +99,10 @@ struct View {
     packs: Vec<(PackId, u64)>,
     scan: Scan,
     mark: Mark,
+    /// Packs that are mostly dead.
+    mostly_dead: Vec<Old>,
+    /// Packs that are marked as damaged, if any is mostly dead.
+    bad: HashSet<PackId>,
 }
 
 impl Sweep {
@@ -123,7 +136,7 @@ impl Sweep {
         self
     }
 
-    /// A pack counts as mostly dead if less than this percentage of its octets is needed; 50 unless another is set.
+    /// A pack is mostly dead if less than this percentage of its octets is needed; 50 unless another is set. With 0 no pack is written anew.
     #[must_use]
     pub fn needed_percent_min(mut self, percent: u64) -> Self {
         self.needed_percent_min = percent.min(100);
@@ -149,9 +162,12 @@ impl Sweep {
                 self.carry_out(latest.epoch, None, &mut report).await?;
                 continue;
             }
-            let view = self.look(&mut report).await?;
-            let is_idle = view.mark.packs.is_empty() && view.mark.journals.is_empty();
-            if self.dry_run || is_idle {
+            let mut view = self.look(&mut report).await?;
+            if self.dry_run {
+                break view;
+            }
+            self.rewrite(&mut view, &mut report).await?;
+            if view.mark == Mark::default() {
                 break view;
             }
             let Latest { epoch, .. } = latest;
@@ -185,12 +201,14 @@ impl Sweep {
         let live = fence::live(&self.repository, self.is_alone).await?;
         scan.advance().await?;
         let mut mark = Mark::default();
+        let mut few = Vec::new();
         for (pack, length) in &packs {
             report.packs.count(*length);
             match scan.needed(pack) {
                 Some(needed) => {
-                    if needed.octets * 100 < length * self.needed_percent_min {
-                        report.mostly_dead.count(*length);
+                    // Its writer may be about to point at more of it.
+                    if needed.octets * 100 < length * self.needed_percent_min && !live.contains(&pack.writer()) {
+                        few.push(Old { pack: *pack, length: *length });
                     }
                     // Header and footer are no blob's.
                     if needed.octets < length - length / 16 {
@@ -201,6 +219,10 @@ impl Sweep {
                 None => mark.packs.push(*pack),
             }
         }
+        // What is said of packs that are gone, and that nobody needs any more, goes as well.
+        let is_needless = |pack: &&PackId| !is_listed(&packs, pack) && scan.needed(pack).is_none();
+        mark.packs.extend(scan.moved().filter(is_needless));
+        mark.packs.sort_unstable();
         mark.packs.truncate(MARKED_MAX);
         for (name, sequence) in &scan.forgotten {
             if !forgotten_commits(&self.repository, *name, *sequence).await?.is_empty()
@@ -209,7 +231,51 @@ impl Sweep {
                 mark.journals.push((*name, *sequence));
             }
         }
-        Ok(View { packs, scan, mark })
+        let bad = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
+        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), bad };
+        view.mostly_dead = self.mostly_dead(few, &view, report).await?;
+        Ok(view)
+    }
+
+    /// Of packs of which few octets are needed, those that hold much else.
+    async fn mostly_dead(&self, few: Vec<Old>, view: &View, report: &mut SweepReport) -> Result<Vec<Old>> {
+        let mut mostly_dead = Vec::new();
+        if few.is_empty() {
+            return Ok(mostly_dead);
+        }
+        let _permit = self.tables().await;
+        // What is known to be damaged is for a repair.
+        for old in few.into_iter().filter(|old| !view.bad.contains(&old.pack)).take(MARKED_MAX) {
+            let Some(contents) = view.contents(&self.repository, &old).await? else { continue };
+            if contents.needed * 100 < contents.octets * self.needed_percent_min {
+                report.mostly_dead.count(old.length);
+                mostly_dead.push(old);
+            }
+        }
+        Ok(mostly_dead)
+    }
+
+    /// Writes anew what is needed of mostly dead packs, and marks these.
+    async fn rewrite(&self, view: &mut View, report: &mut SweepReport) -> Result<()> {
+        let mostly_dead = std::mem::take(&mut view.mostly_dead);
+        if mostly_dead.is_empty() {
+            return Ok(());
+        }
+        let mut rewrite = Rewrite::new(self.repository.clone(), self.resources.clone()).await?;
+        for old in mostly_dead {
+            let Some(contents) = view.contents(&self.repository, &old).await? else { continue };
+            if rewrite.pack(old.pack, &contents.unmoved).await? {
+                view.mark.moved.push(old.pack);
+            }
+        }
+        report.written_packs += rewrite.finish().await?;
+        Ok(())
+    }
+
+    /// Memory for the tables of one pack.
+    async fn tables(&self) -> Permit {
+        let budget = self.resources.budget();
+        budget.acquire(CONTENTS_OCTETS.min(budget.octets() / 8)).await
     }
 
     async fn packs(&self, scan: &mut Scan) -> Result<Vec<(PackId, u64)>> {
@@ -236,17 +302,19 @@ impl Sweep {
                 report.fenced_journals += fenced.journals;
                 let mut scan = scan.unwrap_or_else(|| Scan::new(self.repository.clone(), self.resources.clone()));
                 scan.advance().await?;
-                let (pardoned, condemned): (Vec<PackId>, Vec<PackId>) =
-                    mark.packs.iter().partition(|pack| scan.needed(pack).is_some());
-                report.pardoned += pardoned.len() as u64;
+                let verdict = self.judge(&mark, &scan).await?;
+                let pardoned = mark.condemned().count() - verdict.condemned().count();
+                report.pardoned += pardoned as u64;
                 // Decided once: whoever else carries out this sweep may find that less is needed by then.
-                create_verdict(&self.repository, epoch, condemned).await?
+                create_verdict(&self.repository, epoch, verdict).await?
             }
         };
-        let lengths = self.delete(verdict.iter().map(PackId::key)).await?;
-        let remedies = self.remedies(verdict.into_iter().collect()).await?;
-        self.delete(remedies).await?;
+        let lengths = self.delete(verdict.packs.iter().map(PackId::key)).await?;
         lengths.into_iter().for_each(|length| report.deleted_packs.count(length));
+        let lengths = self.delete(verdict.moved.iter().map(PackId::key)).await?;
+        lengths.into_iter().for_each(|length| report.moved_packs.count(length));
+        let remedies = self.remedies(verdict.packs.into_iter().collect()).await?;
+        self.delete(remedies).await?;
         for (name, sequence) in mark.journals {
             let commits = match forgotten_commits(&self.repository, name, sequence).await {
                 Ok(commits) => commits,
@@ -258,6 +326,33 @@ impl Sweep {
             lengths.into_iter().for_each(|length| report.deleted_commits.count(length));
         }
         create_done(&self.repository, epoch).await
+    }
+
+    /// What of a mark may go: what is not needed; and what is needed, if all of that is in packs that stay.
+    async fn judge(&self, mark: &Mark, scan: &Scan) -> Result<Mark> {
+        let mut verdict = Mark::default();
+        verdict.packs.extend(mark.packs.iter().filter(|pack| scan.needed(pack).is_none()));
+        if mark.moved.is_empty() {
+            return Ok(verdict);
+        }
+        let _permit = self.tables().await;
+        let (packs, mut going) = (self.repository.packs().await?, bad_packs(&self.repository).await?);
+        going.extend(mark.condemned());
+        let stays = |pack: &PackId| packs.contains_key(pack) && !going.contains(pack);
+        for pack in &mark.moved {
+            let Some(needed) = scan.needed(pack) else {
+                verdict.packs.push(*pack);
+                continue;
+            };
+            let Some(length) = packs.get(pack) else { continue };
+            let old = Old { pack: *pack, length: *length };
+            let contents = Contents::of(&self.repository, old, needed, stays).await?;
+            if contents.is_some_and(|contents| contents.unmoved.is_empty()) {
+                verdict.moved.push(*pack);
+            }
+        }
+        verdict.packs.sort_unstable();
+        Ok(verdict)
     }
 
     /// The marks and moves of packs that are deleted: nothing points at these packs any more, or ever will.
@@ -296,19 +391,44 @@ impl Sweep {
     }
 }
 
+impl View {
+    /// What a pack holds of which something is needed; `None` if it is to be left as it is.
+    async fn contents(&self, repository: &Repository, old: &Old) -> Result<Option<Contents>> {
+        match self.scan.needed(&old.pack).filter(|needed| needed.hops < HOPS_MAX) {
+            Some(needed) => {
+                let stays = |pack: &PackId| is_listed(&self.packs, pack) && !self.bad.contains(pack);
+                Contents::of(repository, *old, needed, stays).await
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+fn is_listed(packs: &[(PackId, u64)], pack: &PackId) -> bool {
+    packs.binary_search_by_key(pack, |(pack, _)| *pack).is_ok()
+}
+
 impl SweepReport {
-    /// Octets of everything that was deleted, or would be.
+    /// Octets of everything that was deleted, or would be, less those of packs that were written.
     #[must_use]
     pub fn bytes_freed(&self) -> u64 {
-        let all = [self.deleted_packs, self.deleted_commits, self.deleted_segments, self.deleted_records];
-        all.iter().map(|counted| counted.bytes).sum()
+        let gone =
+            [self.deleted_packs, self.moved_packs, self.deleted_commits, self.deleted_segments, self.deleted_records];
+        let gone: u64 = gone.iter().map(|counted| counted.bytes).sum();
+        gone.saturating_sub(self.written_packs.bytes)
     }
 }
 
 impl Counted {
     fn count(&mut self, length: u64) {
-        self.objects += 1;
-        self.bytes += length;
+        *self += Self { objects: 1, bytes: length };
+    }
+}
+
+impl AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::{Location, PackId, Row};
+use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
-    Journal, JournalName, MOVES, OpenCommit, Repository, Section, decode_blobs, moved_pack, open_moves,
+    HOPS_MAX, Journal, JournalName, MOVES, Move, OpenCommit, Repository, Section, decode_blobs, moved_pack, open_moves,
 };
 use crate::resources::Resources;
 use futures::TryStreamExt;
@@ -19,8 +19,8 @@ pub(super) struct Scan {
     packs: HashMap<PackId, Needed>,
     /// The first commit of each journal that was not read yet.
     read: HashMap<JournalName, u64>,
-    /// The keys of moves whose targets are needed.
-    moves: HashSet<String>,
+    /// The packs that had moves before any journal was read. Of these it is known which blobs are needed, and so which moves.
+    moved: HashSet<PackId>,
     /// Journals with their latest forgetting checkpoint.
     pub(super) forgotten: Vec<(JournalName, u64)>,
     /// Octets taken, and what pays for them.
@@ -33,21 +33,25 @@ pub(super) struct Scan {
 pub(super) struct Needed {
     /// By the frames' numbers.
     frames: Vec<u64>,
+    /// Of packs that had moves: where these frames begin.
+    offsets: HashSet<u64>,
     /// Octets of these frames.
     pub(super) octets: u64,
+    /// Over how many moves some of it came here.
+    pub(super) hops: u8,
 }
 
 /// What a pack takes in memory besides a bit for each of its blobs.
-const PACK_OCTETS: u64 = 96;
-/// What the key of moves takes.
-const MOVES_OCTETS: u64 = 128;
+const PACK_OCTETS: u64 = 160;
+/// What the offset of a blob takes.
+const OFFSET_OCTETS: u64 = 16;
 /// Memory is asked for in steps of this many octets.
 const STEP: u64 = 1 << 20;
 
 impl Scan {
     pub(super) fn new(repository: Repository, resources: Resources) -> Self {
-        let (packs, read, moves, forgotten) = (HashMap::new(), HashMap::new(), HashSet::new(), Vec::new());
-        Self { repository, resources, packs, read, moves, forgotten, octets: 0, permit: None }
+        let (packs, read, moved, forgotten) = (HashMap::new(), HashMap::new(), HashSet::new(), Vec::new());
+        Self { repository, resources, packs, read, moved, forgotten, octets: 0, permit: None }
     }
 
     /// Reads what was not read yet: all journals at first, later what was committed since.
@@ -55,6 +59,9 @@ impl Scan {
     /// # Errors
     /// Damage of any journal: what cannot be read may need anything.
     pub(super) async fn advance(&mut self) -> Result<()> {
+        if self.read.is_empty() {
+            self.list_moves().await?;
+        }
         for (name, end) in self.repository.journal_ends().await? {
             match self.read.get(&name) {
                 None => self.journal(name).await?,
@@ -65,7 +72,25 @@ impl Scan {
         self.moves().await
     }
 
-    /// What needed packs hold is needed wherever it is, too: readers look there where a pack is damaged.
+    /// The packs that had moves when this began.
+    pub(super) fn moved(&self) -> impl Iterator<Item = &PackId> {
+        self.moved.iter()
+    }
+
+    async fn list_moves(&mut self) -> Result<()> {
+        let store = Arc::clone(self.repository.store());
+        let mut listing = store.list(MOVES);
+        while let Some(object) = listing.try_next().await? {
+            if let Some(pack) = moved_pack(&object.key)
+                && self.moved.insert(pack)
+            {
+                self.pay(OFFSET_OCTETS * 2)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What needed packs hold is needed wherever it is, too: readers look there where a pack is missing or damaged.
     ///
     /// # Errors
     /// Damage of moves of a needed pack: they may lead anywhere.
@@ -77,22 +102,34 @@ impl Scan {
             is_more = false;
             let mut listing = store.list(MOVES);
             while let Some(object) = listing.try_next().await? {
-                let is_needed = moved_pack(&object.key).is_some_and(|pack| self.packs.contains_key(&pack));
-                if !is_needed || self.moves.contains(&object.key) {
-                    continue;
-                }
-                let rows = match open_moves(&self.repository, &object).await {
+                let Some(pack) = moved_pack(&object.key).filter(|pack| self.packs.contains_key(pack)) else { continue };
+                match open_moves(&self.repository, &object).await {
+                    Ok(moves) => is_more |= self.follow(pack, moves)?,
                     // A repair dropped it since it was listed, because it did not open.
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    rows => rows?,
-                };
-                self.pay(MOVES_OCTETS)?;
-                rows.iter().try_for_each(|row| self.need(row))?;
-                self.moves.insert(object.key);
-                is_more = true;
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes in where blobs of a needed pack are; true if more is needed than before.
+    fn follow(&mut self, pack: PackId, moves: Vec<Move>) -> Result<bool> {
+        let is_known = self.moved.contains(&pack);
+        let mut is_more = false;
+        for Move { offset, to } in moves {
+            let Some(needed) = self.packs.get(&pack) else { continue };
+            if is_known && !needed.offsets.contains(&offset) {
+                continue;
+            }
+            let hops = needed.hops.saturating_add(1).min(HOPS_MAX);
+            is_more |= self.need(&to)?;
+            let target = self.packs.entry(to.at.pack).or_default();
+            is_more |= target.hops < hops;
+            target.hops = target.hops.max(hops);
+        }
+        Ok(is_more)
     }
 
     /// What is needed of a pack, if anything is.
@@ -155,29 +192,52 @@ impl Scan {
         Ok(())
     }
 
-    fn need(&mut self, Row { at, .. }: &Row) -> Result<()> {
+    /// Takes in that a blob is needed; true if it was not before.
+    fn need(&mut self, Row { at, .. }: &Row) -> Result<bool> {
         if !self.packs.contains_key(&at.pack) {
             self.pay(PACK_OCTETS)?;
         }
+        let has_moves = self.moved.contains(&at.pack);
         let needed = self.packs.entry(at.pack).or_default();
         let before = needed.frames.len();
-        needed.need(at);
-        let grown = (needed.frames.len() - before) as u64 * 8;
-        self.pay(grown)
+        let is_new = needed.need(at);
+        let mut grown = (needed.frames.len() - before) as u64 * 8;
+        if has_moves && needed.offsets.insert(at.offset) {
+            grown += OFFSET_OCTETS;
+        }
+        self.pay(grown)?;
+        Ok(is_new)
     }
 }
 
 impl Needed {
-    fn need(&mut self, at: &Location) {
-        let (word, bit) = (at.frame as usize / 64, 1_u64 << (at.frame % 64));
-        // No pack has more frames; a row that says so is damage that a check finds, and is no reason to take so much memory.
-        let word = word.min(crate::pack::ROWS_MAX / 64);
+    /// Whether a blob is needed.
+    pub(super) fn has(&self, at: &Location) -> bool {
+        let (word, bit) = place(at);
+        self.frames.get(word).is_some_and(|frames| frames & bit != 0)
+    }
+
+    /// How many blobs are needed.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames.iter().map(|frames| u64::from(frames.count_ones())).sum()
+    }
+
+    fn need(&mut self, at: &Location) -> bool {
+        let (word, bit) = place(at);
         if self.frames.len() <= word {
             self.frames.resize(word + 1, 0);
         }
-        if self.frames[word] & bit == 0 {
+        let is_new = self.frames[word] & bit == 0;
+        if is_new {
             self.frames[word] |= bit;
             self.octets += u64::from(at.stored);
         }
+        is_new
     }
+}
+
+/// The word and the bit in it that stand for a frame.
+fn place(at: &Location) -> (usize, u64) {
+    // No pack has more frames; a row that says so is damage that a check finds, and is no reason to take so much memory.
+    ((at.frame as usize / 64).min(ROWS_MAX / 64), 1 << (at.frame % 64))
 }

@@ -8,7 +8,7 @@ use crate::index::{Index, RamIndex};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
-    Active, Ended, Repository, RunId, RunRecord, Token, bad_packs, create_run_record, latest_sweep, read_mark,
+    Active, Ended, Mark, Repository, RunId, RunRecord, Token, bad_packs, create_run_record, latest_sweep, read_mark,
     read_run_record, read_segments, run_key,
 };
 use std::collections::BTreeSet;
@@ -196,11 +196,10 @@ impl Registration {
         let latest = latest_sweep(&self.repository).await?;
         let is_first = self.repository.claim_index_load();
         if is_first || self.repository.index_epoch() < latest.epoch {
-            let condemned =
-                if latest.is_open { read_mark(&self.repository, latest.epoch).await?.packs } else { Vec::new() };
+            let mark = if latest.is_open { read_mark(&self.repository, latest.epoch).await? } else { Mark::default() };
             let mut packs = self.repository.packs().await?;
-            for pack in &condemned {
-                packs.remove(pack);
+            for pack in mark.condemned() {
+                packs.remove(&pack);
             }
             self.index.believe(&packs, latest.epoch);
             if is_first {

@@ -49,6 +49,7 @@ fn add(account: &mut Account, report: &CheckReport, read_data: bool, elapsed: Du
     account.count("damages", report.damages);
     account.count("messages touched", report.messages_touched);
     account.count("packs healed", report.healed);
+    account.count("packs moved", report.moved);
     account.count("packs marked", report.marked);
     account.time(elapsed, report.bytes_read);
     let damaged = report.damaged.iter().map(|damage| format!("{}: {}", damage.object, damage.what));

@@ -39,14 +39,16 @@ fn add(account: &mut Account, report: &SweepReport, elapsed: Duration) {
     account.heading(if report.dry_run { "Would go" } else { "Gone" });
     row(account, "packs", report.deleted_packs);
     row(account, "commits", report.deleted_commits);
+    row(account, "mostly dead packs", if report.dry_run { report.mostly_dead } else { report.moved_packs });
     if !report.dry_run {
         row(account, "index segments", report.deleted_segments);
         row(account, "run records", report.deleted_records);
     }
+    let gone = report.deleted_packs.objects + report.moved_packs.objects;
     account.heading("Left");
-    account.count("packs", report.packs.objects.saturating_sub(report.deleted_packs.objects));
+    account.count("packs", report.packs.objects.saturating_sub(gone));
     row(account, "partly needed", report.partly_needed);
-    row(account, "mostly dead", report.mostly_dead);
+    row(account, "written anew", report.written_packs);
     row(account, "of live writers", report.spared);
     account.count("pardoned", report.pardoned);
     account.heading("Writers");
