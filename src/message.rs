@@ -141,7 +141,8 @@ pub struct InternalDate {
 pub enum Identity {
     /// A name that the source keeps for this message as long as the message is in this folder.
     Named(Bytes),
-    /// The source has no names; the message is recognised by its digest and its place in the folder's order.
+    /// The source has no names; the message is recognised by its digest and its place in the folder's order. Such a source asks
+    /// [`Known::matches`](crate::source::Known::matches) of each message and lists only those that do not match: what it lists is stored anew.
     Content,
 }
 
