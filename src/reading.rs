@@ -347,7 +347,14 @@ pub(crate) async fn runs(repository: &Repository) -> Result<Vec<Run>> {
         let RunRecord::Ended(record) = RunRecord::open(repository, &object.key, &octets)? else { continue };
         if let Some(id) = RunId::of_key(&object.key) {
             let Ended { started, written, ledger, .. } = *record;
-            let approval = if ledger.grade().needs_approval() { Approval::read(repository, id).await? } else { None };
+            let approval = match ledger.grade().needs_approval() {
+                true => match Approval::read(repository, id).await {
+                    // A check tells of it.
+                    Err(error) if error.kind() == ErrorKind::Damaged => None,
+                    approval => approval?,
+                },
+                false => None,
+            };
             runs.push(Run { id, started, ended: written, ledger, approval });
         }
     }

@@ -11,7 +11,7 @@ use mailrail::repository::SlotKind;
 use mailrail::restore::RestoreReport;
 use mailrail::source::{self, Kind, SourceId};
 use mailrail::store::{MemoryStore, Store};
-use mailrail::testing::sink;
+use mailrail::testing::{self, sink};
 use mailrail::{Engine, ErrorKind, Key, Protection, Repository, Resources, Settings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -106,7 +106,8 @@ impl World {
         let (store, other) = match own {
             Some(other) => (self.store.clone(), other),
             None => {
-                let other = Self::healed(&self.protection);
+                let is_swept = matches!(kind, "sweeps/" | "approvals/");
+                let other = if is_swept { Self::swept(&self.protection) } else { Self::healed(&self.protection) };
                 let key = other.first(kind);
                 (other.store, key)
             }
@@ -122,6 +123,26 @@ impl World {
         push(&world.store, &world.protection, &world.source, true);
         let repaired = world.repair(&world.store);
         assert!(repaired.is_whole() && repaired.blobs_found > 0, "{repaired:?}");
+        world
+    }
+
+    /// The same, after a mailbox more was pushed, of which a message failed, which was approved; then it was forgotten, and swept.
+    fn swept(protection: &Protection) -> Self {
+        let world = Self::new(protection);
+        let (old, mailbox) = (source::Memory::new(SourceId::new([4; 16])), MailboxName::new("old"));
+        old.put(&mailbox, "INBOX", "1", message(40, 40));
+        old.put(&mailbox, "INBOX", "2", message(41, 41));
+        let failing = testing::source::Scripted::new(old);
+        failing.message(&mailbox, "INBOX", Identity::Named("2".into()), testing::source::Fault::ReadFailed { at: 900 });
+        block_on(async {
+            let engine = world.engine(&world.store).await.unwrap();
+            engine.transfer(failing).finish().await.unwrap();
+            let runs = engine.runs().await.unwrap();
+            let run = runs.iter().find(|run| run.ledger.grade().needs_approval()).unwrap();
+            engine.approve(run.id, "the source is gone").await.unwrap();
+            engine.forget().mailboxes([mailbox]).finish().await.unwrap();
+            assert_eq!(engine.sweep().finish().await.unwrap().deleted_packs.objects, 1);
+        });
         world
     }
 
@@ -231,6 +252,8 @@ fn one(world: &World, store: &MemoryStore, key: &str, how: &str) {
     if key.starts_with("keys/")
         && let Ok(engine) = block_on(world.engine(store))
     {
+        let check = world.check(store, false);
+        assert!(check.damaged.iter().any(|damage| damage.object == key), "{what}: {check:?}");
         // What a key slot says of itself is damaged; what it wraps is not.
         let slots = block_on(engine.repository().keys().list()).expect(&what);
         assert_eq!(slots[0].kind, SlotKind::Unreadable, "{what}");
@@ -291,6 +314,7 @@ fn assert_locked(world: &World, store: &MemoryStore, what: &str) {
 /// copy that is missing is a note.
 fn is_undetectable(key: &str, how: &str) -> bool {
     how == "missing" && matches!(kind(key), "index/" | "runs/" | "mailboxes/" | "config.copy" | "bad/" | "moves/")
+        || how == "missing" && is_of_sweeps(kind(key))
 }
 
 /// Whether the damage named is of this object, or of the journal that it belongs to.
@@ -346,6 +370,60 @@ fn marks_and_moves_that_are_damaged_heal_too() {
                 let (store, what) = (world.damaged(&key, how), format!("{key} {how}"));
                 one(&world, &store, &key, how);
                 heal(&world, &store, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn records_of_sweeps_and_approvals_that_are_damaged_heal_too() {
+    for protection in protections() {
+        let world = World::swept(&protection);
+        assert!(world.check(&world.store, false).is_sound());
+        let keys: Vec<String> = world.keys().into_iter().filter(|key| is_of_sweeps(kind(key))).collect();
+        assert_eq!(keys.len(), 4, "{keys:?}");
+        for key in keys {
+            for how in DAMAGES {
+                let (store, what) = (world.damaged(&key, how), format!("{key} {how}"));
+                one(&world, &store, &key, how);
+                heal(&world, &store, &what);
+                // And it can be swept on.
+                let swept = block_on(async { world.engine(&store).await.unwrap().sweep().finish().await });
+                assert!(swept.is_ok(), "{what}: {swept:?}");
+                assert!(world.check(&store, false).is_sound(), "{what}");
+            }
+        }
+    }
+}
+
+fn is_of_sweeps(kind: &str) -> bool {
+    matches!(kind, "sweeps/" | "approvals/")
+}
+
+#[test]
+fn a_sweep_that_is_open_when_its_records_are_damaged_deletes_nothing_that_is_needed_and_comes_to_its_end() {
+    for protection in protections() {
+        let world = World::swept(&protection);
+        let done = world.keys().into_iter().find(|key| key.ends_with("-done")).unwrap();
+        block_on(world.store.delete(&done)).unwrap();
+        let verdict = done.replace("-done", "-verdict");
+        for has_verdict in [true, false] {
+            if !has_verdict {
+                block_on(world.store.delete(&verdict)).unwrap();
+            }
+            let keys: Vec<String> = world.keys().into_iter().filter(|key| kind(key) == "sweeps/").collect();
+            assert_eq!(keys.len(), 1 + usize::from(has_verdict));
+            for key in keys {
+                for how in DAMAGES.into_iter().filter(|how| *how != "swapped") {
+                    let (store, what) = (world.damaged(&key, how), format!("{key} {how}, verdict {has_verdict}"));
+                    assert!(world.repair(&store).is_whole(), "{what}");
+                    let swept = block_on(async { world.engine(&store).await.unwrap().sweep().finish().await });
+                    assert!(swept.is_ok(), "{what}: {swept:?}");
+                    assert!(push(&store, &world.protection, &world.source, false), "{what}");
+                    let check = world.check(&store, false);
+                    assert!(check.is_sound(), "{what}: {check:#?}");
+                    assert_eq!(world.restore(&store, &what).0, 24, "{what}");
+                }
             }
         }
     }
@@ -482,7 +560,7 @@ fn the_table_of_damages_in_the_documentation_is_what_happens() {
     );
     table.push_str("|---|---|---|---|---|---|---|\n");
     let key = Protection::Key(Key::new([5; 32]));
-    let (world, healed) = (World::new(&key), World::healed(&key));
+    let (world, healed, swept) = (World::new(&key), World::healed(&key), World::swept(&key));
     for (name, world, prefix) in [
         ("config", &world, "config"),
         ("copy of the config", &world, "config.copy"),
@@ -494,6 +572,10 @@ fn the_table_of_damages_in_the_documentation_is_what_happens() {
         ("run record", &world, "runs/"),
         ("mark", &healed, "bad/"),
         ("moves", &healed, "moves/"),
+        ("mark of a sweep", &swept, "sweeps/0000000000000001"),
+        ("verdict of a sweep", &swept, "sweeps/0000000000000001-verdict"),
+        ("end of a sweep", &swept, "sweeps/0000000000000001-done"),
+        ("approval", &swept, "approvals/"),
     ] {
         let mut key = world.first(prefix);
         if name == "commit of messages" {

@@ -1,14 +1,15 @@
 //! Checking a repository: that everything its journals name exists, and on request that every octet is what was written.
 
 mod packs;
+mod records;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::describe;
 use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
 use crate::repository::{
-    AllCommits, BAD, BadMark, CONFIG_COPY, CommitRef, Heads, Journal, JournalHead, JournalName, LostCommit, MOVES,
-    Repository, RunRecord, bad_packs, check_config, check_moves, check_segment, mark_bad, marked,
+    AllCommits, CONFIG_COPY, CommitRef, Heads, Journal, JournalName, LostCommit, Repository, bad_packs, check_config,
+    mark_bad,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
@@ -138,9 +139,7 @@ impl Check {
             self.journal(name, &mut packs, &mut heads, &mut report).await?;
         }
         report.packs = packs.lengths.len() as u64;
-        self.runs(&heads, &mut report).await?;
-        self.segments(&mut report).await?;
-        self.remedies(&mut packs, &mut report).await?;
+        self.records(&heads, &mut packs, &mut report).await?;
         if self.read_data {
             self.data(&mut packs, &mut report).await?;
         }
@@ -250,86 +249,6 @@ impl Check {
         if !packs.lengths.contains_key(&pack) && packs.missing.insert(pack) {
             let length = self.repository.store().length(&pack.key()).await?;
             packs.lengths.extend(length.map(|length| (pack, length)));
-        }
-        Ok(())
-    }
-
-    /// Checks that run records open, and that no journal is shorter or other than a run left it.
-    async fn runs(&self, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) -> Result<()> {
-        let mut listing = self.repository.store().list("runs/");
-        while let Some(object) = listing.try_next().await? {
-            let octets = self.repository.store().read(&object.key, None).await;
-            match octets.and_then(|octets| RunRecord::open(&self.repository, &object.key, &octets)) {
-                // A sweep deleted it since it was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Ok(RunRecord::Active(_) | RunRecord::Fence { .. } | RunRecord::Lost { .. }) => report.derived += 1,
-                Ok(RunRecord::Ended(record) | RunRecord::Noted(record)) => {
-                    report.derived += 1;
-                    for head in &record.heads {
-                        self.head(head, heads, report).await;
-                    }
-                }
-                Err(error) => report.damage(object.key, &error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that the commit with which a run left a journal is still where it was.
-    async fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) {
-        let agrees = heads.get(&head.mailbox).is_some_and(|heads| heads.agree(head));
-        if !agrees && !self.is_there_now(head).await {
-            let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
-            let journal = JournalName::new(&self.repository, &head.mailbox);
-            report.damage(journal.commit(head.sequence), &Error::damaged(what));
-        }
-    }
-
-    /// Whether a journal that was read before the run recorded its end has the commit by now.
-    async fn is_there_now(&self, head: &JournalHead) -> bool {
-        let journal = Journal::load_all(&self.repository, &head.mailbox, None).await;
-        journal.is_ok_and(|journal| Heads::of(&journal).agree(head))
-    }
-
-    async fn segments(&self, report: &mut CheckReport) -> Result<()> {
-        let mut listing = self.repository.store().list("index/");
-        while let Some(object) = listing.try_next().await? {
-            match check_segment(&self.repository, &object).await {
-                Ok(()) => report.derived += 1,
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => report.damage(object.key, &error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that marks and moves open.
-    async fn remedies(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<()> {
-        let store = self.repository.store();
-        let mut listing = store.list(BAD);
-        while let Some(object) = listing.try_next().await? {
-            let octets = store.read(&object.key, None).await;
-            let opened = octets.and_then(|octets| match marked(&object.key) {
-                Some(_) => BadMark::open(&self.repository, &object.key, &octets),
-                None => Err(Error::damaged("this is no mark's name")),
-            });
-            match opened {
-                Ok(_) => report.derived += 1,
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => report.damage(object.key, &error),
-            }
-        }
-        let mut listing = store.list(MOVES);
-        while let Some(object) = listing.try_next().await? {
-            match check_moves(&self.repository, &object).await {
-                Ok((pack, moves)) => {
-                    report.derived += 1;
-                    let is_wanted = packs.wanted.contains(&pack);
-                    packs.wanted.extend(moves.iter().filter(|_| is_wanted).map(|one| one.to.at.pack));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => report.damage(object.key, &error),
-            }
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
     Active, AllCommits, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
     SEGMENT_ROWS_MAX, Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad,
-    mend_config, read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_moves, write_segment,
+    mend_config, mend_sweeps, read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_moves, write_segment,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
@@ -172,6 +172,7 @@ impl Repairing {
         let mut report = RepairReport { schema: 1, ..RepairReport::default() };
         if !is_dry {
             report.replaced.extend(mend_config(&repository).await?.into_iter().map(str::to_owned));
+            report.replaced.extend(mend_sweeps(&repository).await?);
         }
         let (packs, marked) = (repository.packs().await?, bad_packs(&repository).await?);
         report.packs = packs.len() as u64;

@@ -5,7 +5,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::repository::{
-    BAD, BadMark, Heads, Journal, JournalHead, LostCommit, RunRecord, mark_bad, marked, replace_run_record, unmark_bad,
+    APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, LostCommit, RunRecord, mark_bad, marked,
+    replace_run_record, unmark_bad,
 };
 use crate::restore::Failure;
 use futures::TryStreamExt;
@@ -18,6 +19,7 @@ impl Repairing {
     /// Writes marks and run records anew that do not open, names what is lost of journals, and ends the repair.
     pub(super) async fn records(&mut self) -> Result<()> {
         self.marks().await?;
+        self.approvals().await?;
         let commits = self.journals().await?;
         let heads = self.runs(&commits).await?;
         self.close(heads).await
@@ -45,6 +47,26 @@ impl Repairing {
                 }
                 opened => drop(opened?),
             }
+        }
+        Ok(())
+    }
+
+    /// Drops approvals that do not open: their runs are to be approved again.
+    async fn approvals(&mut self) -> Result<()> {
+        let store = self.repository.store();
+        let mut damaged = Vec::new();
+        let mut listing = store.list(APPROVALS);
+        while let Some(object) = listing.try_next().await? {
+            let octets = store.read(&object.key, None).await?;
+            match Approval::open(&self.repository, &object.key, &octets) {
+                Err(error) if is_damage(&error) => damaged.push(object.key),
+                opened => drop(opened?),
+            }
+        }
+        drop(listing);
+        for key in damaged {
+            store.delete(&key).await?;
+            self.report.replaced.push(key);
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use crate::seal::ObjectKind;
 use crate::store::{Created, Payload};
 use crate::wire::{Decoder, Encode};
 
+/// Where approvals are, under the runs' names.
+pub(crate) const APPROVALS: &str = "approvals/";
 /// The version of the object's content.
 const SCHEMA: u64 = 1;
 /// The longest reason, in octets of UTF-8.
@@ -52,17 +54,22 @@ impl Approval {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             octets => octets?,
         };
-        let payload = repository.open_object(ObjectKind::Approval, &key, &octets)?;
+        Self::open(repository, &key, &octets).map(Some)
+    }
+
+    /// Opens the approval under this key.
+    pub(crate) fn open(repository: &Repository, key: &str, octets: &[u8]) -> Result<Self> {
+        let payload = repository.open_object(ObjectKind::Approval, key, octets)?;
         let mut decoder = Decoder::new(&payload);
         if decoder.number()? != SCHEMA {
             return Err(Error::new(ErrorKind::Unsupported, "an approval is of an unknown version"));
         }
         let (time, why) = (decoder.number()?, decoder.text()?.to_owned());
         decoder.end()?;
-        Ok(Some(Self { why, time }))
+        Ok(Self { why, time })
     }
 }
 
 fn key(run: RunId) -> String {
-    format!("approvals/{run}")
+    format!("{APPROVALS}{run}")
 }

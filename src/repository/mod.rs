@@ -23,6 +23,7 @@ mod sweeps;
 mod tests;
 mod twin;
 
+pub(crate) use approval::APPROVALS;
 pub use approval::Approval;
 pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, marked, unmark_bad};
 pub use keys::{KeySlot, Keys};
@@ -49,7 +50,8 @@ pub(crate) use segment::{
     read_segments, segment_id, segment_rows, write_segment,
 };
 pub(crate) use sweeps::{
-    Latest, MARKED_MAX, Mark, create_done, create_mark, create_verdict, latest_sweep, read_mark, read_verdict,
+    Latest, MARKED_MAX, Mark, SWEEPS, check_sweep, create_done, create_mark, create_verdict, latest_sweep, mend_sweeps,
+    read_mark, read_verdict, replace_verdict,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 

@@ -42,7 +42,7 @@ impl SlotId {
     }
 
     /// The slot's key in the store.
-    pub(super) fn object(self) -> String {
+    pub(crate) fn object(self) -> String {
         format!("{PREFIX}{self}")
     }
 }

@@ -10,7 +10,14 @@ use crate::pack::PackId;
 use crate::seal::ObjectKind;
 use crate::wire::{Decoder, Encode};
 use futures::TryStreamExt;
+use std::collections::BTreeMap;
 
+/// Where the records are.
+pub(crate) const SWEEPS: &str = "sweeps/";
+/// What the names of records end with.
+const MARK: &str = "";
+const VERDICT: &str = "-verdict";
+const DONE: &str = "-done";
 /// The version of the records' content.
 const SCHEMA: u64 = 1;
 /// The most packs, and the most journals, that a mark names: what is left is for the next sweep.
@@ -39,14 +46,13 @@ pub(crate) struct Latest {
 /// The latest sweep, if there was one.
 pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
     let (mut marked, mut done) = (0, 0);
-    let mut listing = repository.store().list("sweeps/");
+    let mut listing = repository.store().list(SWEEPS);
     while let Some(object) = listing.try_next().await? {
-        let Some(name) = object.key.strip_prefix("sweeps/") else { continue };
-        let epoch = |digits: &str| crate::wire::from_hex(digits).map(u64::from_be_bytes);
-        match name.split_once('-') {
-            None => marked = marked.max(epoch(name).unwrap_or_default()),
-            Some((digits, "done")) => done = done.max(epoch(digits).unwrap_or_default()),
-            Some(_) => {}
+        match name_of(&object.key) {
+            Some((epoch, DONE)) => done = done.max(epoch),
+            // There is no verdict without a mark; if that is lost, the sweep is open all the same.
+            Some((epoch, _)) => marked = marked.max(epoch),
+            None => {}
         }
     }
     // A listing may show that a sweep is done and not, any more than a moment before, its mark; none is done without.
@@ -56,18 +62,18 @@ pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
 
 /// Creates the mark of an epoch; false if there is one.
 pub(crate) async fn create_mark(repository: &Repository, epoch: u64, mark: &Mark) -> Result<bool> {
-    create(repository, epoch, "", &mark.encode()).await
+    create(repository, epoch, MARK, &mark.encode()).await
 }
 
 /// The mark of an epoch.
 pub(crate) async fn read_mark(repository: &Repository, epoch: u64) -> Result<Mark> {
-    let payload = read(repository, epoch, "").await?;
+    let payload = read(repository, epoch, MARK).await?;
     Mark::decode(&payload.ok_or_else(|| Error::damaged(format!("the mark of sweep {epoch} is missing")))?)
 }
 
 /// Creates the verdict of an epoch, and gives the one that holds: this one, or one that is there already.
 pub(crate) async fn create_verdict(repository: &Repository, epoch: u64, verdict: Mark) -> Result<Mark> {
-    if create(repository, epoch, "-verdict", &verdict.encode()).await? {
+    if create(repository, epoch, VERDICT, &verdict.encode()).await? {
         return Ok(verdict);
     }
     let verdict = read_verdict(repository, epoch).await?;
@@ -76,16 +82,120 @@ pub(crate) async fn create_verdict(repository: &Repository, epoch: u64, verdict:
 
 /// The packs that a sweep deletes, if that is decided.
 pub(crate) async fn read_verdict(repository: &Repository, epoch: u64) -> Result<Option<Mark>> {
-    let payload = read(repository, epoch, "-verdict").await?;
+    let payload = read(repository, epoch, VERDICT).await?;
     payload.map(|payload| Mark::decode(&payload)).transpose()
+}
+
+/// Puts a verdict in the place of one that does not open.
+pub(crate) async fn replace_verdict(repository: &Repository, epoch: u64, verdict: &Mark) -> Result<()> {
+    replace(repository, epoch, VERDICT, &verdict.encode()).await
 }
 
 /// Records that everything that an epoch deletes is deleted.
 pub(crate) async fn create_done(repository: &Repository, epoch: u64) -> Result<()> {
+    create(repository, epoch, DONE, &done(repository)).await.map(drop)
+}
+
+/// Checks that the record of a sweep under this key opens.
+pub(crate) fn check_sweep(repository: &Repository, key: &str, octets: &[u8]) -> Result<()> {
+    let (_, what) = name_of(key).ok_or_else(|| Error::damaged("this is no record of a sweep"))?;
+    let payload = repository.open_object(ObjectKind::Sweep, key, octets)?;
+    if what == DONE { Ok(()) } else { Mark::decode(&payload).map(drop) }
+}
+
+/// Replaces records that do not open, and gives their keys. What is not known any more is not deleted.
+pub(crate) async fn mend_sweeps(repository: &Repository) -> Result<Vec<String>> {
+    let mut records: BTreeMap<u64, Records> = BTreeMap::new();
+    let mut listing = repository.store().list(SWEEPS);
+    while let Some(object) = listing.try_next().await? {
+        let Some((epoch, what)) = name_of(&object.key) else { continue };
+        let octets = repository.store().read(&object.key, None).await?;
+        let is_sound = match check_sweep(repository, &object.key, &octets) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::Damaged => false,
+            Err(error) => return Err(error),
+        };
+        let records = records.entry(epoch).or_default();
+        *records.of(what) = Some(is_sound);
+    }
+    drop(listing);
+    let mut mended = Vec::new();
+    for (epoch, records) in records {
+        records.mend(repository, epoch, &mut mended).await?;
+    }
+    Ok(mended)
+}
+
+/// Which records of a sweep there are, and whether they open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Records {
+    mark: Option<bool>,
+    verdict: Option<bool>,
+    done: Option<bool>,
+}
+
+impl Records {
+    fn of(&mut self, what: &str) -> &mut Option<bool> {
+        match what {
+            MARK => &mut self.mark,
+            VERDICT => &mut self.verdict,
+            _ => &mut self.done,
+        }
+    }
+
+    async fn mend(self, repository: &Repository, epoch: u64, mended: &mut Vec<String>) -> Result<()> {
+        let nothing = Mark::default();
+        if self.done == Some(false) {
+            replace(repository, epoch, DONE, &done(repository)).await?;
+            mended.push(key(epoch, DONE));
+        }
+        // It may have been made since it was listed.
+        let is_missing = self.mark.is_none() && repository.store().length(&key(epoch, MARK)).await?.is_none();
+        if is_missing || self.mark == Some(false) {
+            let verdict = match self.verdict {
+                // Whoever sleeps over the mark finds that nothing goes.
+                None => Some(create_verdict(repository, epoch, nothing.clone()).await?),
+                Some(true) => read_verdict(repository, epoch).await?,
+                // Over: all of it is gone.
+                Some(false) if self.done.is_some() => Some(nothing.clone()),
+                // What another may be deleting nobody knows.
+                Some(false) => return Ok(()),
+            };
+            replace(repository, epoch, MARK, &verdict.unwrap_or_default().encode()).await?;
+            mended.push(key(epoch, MARK));
+        }
+        // That of a sweep which is open is found anew by whoever carries it out.
+        if self.verdict == Some(false) && self.done.is_some() {
+            replace_verdict(repository, epoch, &nothing).await?;
+            mended.push(key(epoch, VERDICT));
+        }
+        Ok(())
+    }
+}
+
+fn done(repository: &Repository) -> Vec<u8> {
     let mut payload = Vec::new();
     payload.number(SCHEMA);
     payload.number(repository.now());
-    create(repository, epoch, "-done", &payload).await.map(drop)
+    payload
+}
+
+/// The epoch, and which record of it, that a key names.
+fn name_of(key: &str) -> Option<(u64, &'static str)> {
+    let name = key.strip_prefix(SWEEPS)?;
+    let (digits, what) = match name.split_once('-') {
+        None => (name, MARK),
+        Some((digits, "verdict")) => (digits, VERDICT),
+        Some((digits, "done")) => (digits, DONE),
+        Some(_) => return None,
+    };
+    Some((u64::from_be_bytes(crate::wire::from_hex(digits)?), what))
+}
+
+async fn replace(repository: &Repository, epoch: u64, what: &str, payload: &[u8]) -> Result<()> {
+    let key = key(epoch, what);
+    let octets = repository.seal_object(ObjectKind::Sweep, &key, payload)?;
+    repository.store().put(&key, octets.into()).await
 }
 
 async fn create(repository: &Repository, epoch: u64, what: &str, payload: &[u8]) -> Result<bool> {
@@ -104,7 +214,7 @@ async fn read(repository: &Repository, epoch: u64, what: &str) -> Result<Option<
 }
 
 fn key(epoch: u64, what: &str) -> String {
-    format!("sweeps/{epoch:016x}{what}")
+    format!("{SWEEPS}{epoch:016x}{what}")
 }
 
 impl Mark {

@@ -1,6 +1,6 @@
 //! Fences: what keeps a commit that was prepared before a sweep from landing after it.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::Packer;
 use crate::repository::{
@@ -83,7 +83,7 @@ async fn fence_chain(
                 return match read_run_record(repository, token, before).await? {
                     Some(RunRecord::Active(active)) => Ok(Some(active.mailboxes)),
                     // All fences were made, and the sweep is over for others: they have deleted the record.
-                    _ if read_verdict(repository, epoch).await?.is_some() => Ok(None),
+                    _ if is_judged(repository, epoch).await? => Ok(None),
                     _ => Err(Error::damaged("a writer's last record before its fence is missing")),
                 };
             }
@@ -95,6 +95,14 @@ async fn fence_chain(
                 last += 1;
             }
         }
+    }
+}
+
+/// Whether there is a verdict, even if it does not open.
+async fn is_judged(repository: &Repository, epoch: u64) -> Result<bool> {
+    match read_verdict(repository, epoch).await {
+        Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
+        verdict => Ok(verdict?.is_some()),
     }
 }
 

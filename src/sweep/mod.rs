@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::PackId;
 use crate::repository::{
     BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done,
-    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_verdict,
+    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_verdict, replace_verdict,
 };
 use crate::resources::Resources;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -294,7 +294,12 @@ impl Sweep {
     /// Carries out a sweep whose mark is made, by this one or another. `scan` has what was needed before the mark was made.
     async fn carry_out(&self, epoch: u64, scan: Option<Scan>, report: &mut SweepReport) -> Result<()> {
         let mark = read_mark(&self.repository, epoch).await?;
-        let verdict = match read_verdict(&self.repository, epoch).await? {
+        let (found, is_damaged) = match read_verdict(&self.repository, epoch).await {
+            // Found anew, it has all that was in it: nobody points at what was not needed then, as long as the sweep is open.
+            Err(error) if error.kind() == ErrorKind::Damaged => (None, true),
+            found => (found?, false),
+        };
+        let verdict = match found {
             Some(verdict) => verdict,
             None => {
                 let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
@@ -305,6 +310,9 @@ impl Sweep {
                 let verdict = self.judge(&mark, &scan).await?;
                 let pardoned = mark.condemned().count() - verdict.condemned().count();
                 report.pardoned += pardoned as u64;
+                if is_damaged {
+                    replace_verdict(&self.repository, epoch, &verdict).await?;
+                }
                 // Decided once: whoever else carries out this sweep may find that less is needed by then.
                 create_verdict(&self.repository, epoch, verdict).await?
             }

@@ -1,0 +1,139 @@
+//! Checking what is no mail: run records, sweeps, approvals, key slots, index segments, marks and moves.
+
+use super::packs::Packs;
+use super::{Check, CheckReport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::MailboxName;
+use crate::repository::{
+    APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, JournalName, MOVES, RunRecord, SWEEPS, SlotKind,
+    check_moves, check_segment, check_sweep, marked,
+};
+use futures::TryStreamExt;
+use std::collections::BTreeMap;
+
+impl Check {
+    /// Checks everything that is no mail.
+    pub(super) async fn records(
+        &self,
+        heads: &BTreeMap<MailboxName, Heads>,
+        packs: &mut Packs,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        self.slots(report).await?;
+        self.runs(heads, report).await?;
+        self.each(SWEEPS, report, |key, octets| check_sweep(&self.repository, key, octets)).await?;
+        self.each(APPROVALS, report, |key, octets| Approval::open(&self.repository, key, octets).map(drop)).await?;
+        self.segments(report).await?;
+        self.marks(report).await?;
+        self.moves(packs, report).await
+    }
+
+    /// Checks that key slots say what they are for; only their own keys can tell whether they open.
+    async fn slots(&self, report: &mut CheckReport) -> Result<()> {
+        if self.repository.secrets().master.is_none() {
+            return Ok(());
+        }
+        for slot in self.repository.keys().list().await? {
+            if slot.kind == SlotKind::Unreadable {
+                report.damage(slot.id.object(), &Error::damaged("the slot does not read: add another, and remove it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks objects one after the other. One that is gone since it was listed went with a sweep.
+    async fn each(
+        &self,
+        prefix: &str,
+        report: &mut CheckReport,
+        check: impl Fn(&str, &[u8]) -> Result<()> + Send,
+    ) -> Result<()> {
+        let store = self.repository.store();
+        let mut listing = store.list(prefix);
+        while let Some(object) = listing.try_next().await? {
+            let octets = store.read(&object.key, None).await;
+            match octets.and_then(|octets| check(&object.key, &octets)) {
+                Ok(()) => report.derived += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that run records open, and that no journal is shorter or other than a run left it.
+    async fn runs(&self, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) -> Result<()> {
+        let mut listing = self.repository.store().list("runs/");
+        while let Some(object) = listing.try_next().await? {
+            let octets = self.repository.store().read(&object.key, None).await;
+            match octets.and_then(|octets| RunRecord::open(&self.repository, &object.key, &octets)) {
+                // A sweep deleted it since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(RunRecord::Active(_) | RunRecord::Fence { .. } | RunRecord::Lost { .. }) => report.derived += 1,
+                Ok(RunRecord::Ended(record) | RunRecord::Noted(record)) => {
+                    report.derived += 1;
+                    for head in &record.heads {
+                        self.head(head, heads, report).await;
+                    }
+                }
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the commit with which a run left a journal is still where it was.
+    async fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) {
+        let agrees = heads.get(&head.mailbox).is_some_and(|heads| heads.agree(head));
+        if !agrees && !self.is_there_now(head).await {
+            let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
+            let journal = JournalName::new(&self.repository, &head.mailbox);
+            report.damage(journal.commit(head.sequence), &Error::damaged(what));
+        }
+    }
+
+    /// Whether a journal that was read before the run recorded its end has the commit by now.
+    async fn is_there_now(&self, head: &JournalHead) -> bool {
+        let journal = Journal::load_all(&self.repository, &head.mailbox, None).await;
+        journal.is_ok_and(|journal| Heads::of(&journal).agree(head))
+    }
+
+    async fn segments(&self, report: &mut CheckReport) -> Result<()> {
+        let mut listing = self.repository.store().list("index/");
+        while let Some(object) = listing.try_next().await? {
+            match check_segment(&self.repository, &object).await {
+                Ok(()) => report.derived += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that marks open.
+    async fn marks(&self, report: &mut CheckReport) -> Result<()> {
+        let opens = |key: &str, octets: &[u8]| match marked(key) {
+            Some(_) => BadMark::open(&self.repository, key, octets).map(drop),
+            None => Err(Error::damaged("this is no mark's name")),
+        };
+        self.each(BAD, report, opens).await
+    }
+
+    /// Checks that moves open, and notes where they lead.
+    async fn moves(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<()> {
+        let store = self.repository.store();
+        let mut listing = store.list(MOVES);
+        while let Some(object) = listing.try_next().await? {
+            match check_moves(&self.repository, &object).await {
+                Ok((pack, moves)) => {
+                    report.derived += 1;
+                    let is_wanted = packs.wanted.contains(&pack);
+                    packs.wanted.extend(moves.iter().filter(|_| is_wanted).map(|one| one.to.at.pack));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => report.damage(object.key, &error),
+            }
+        }
+        Ok(())
+    }
+}
