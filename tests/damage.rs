@@ -475,6 +475,45 @@ fn of_a_long_journal_no_damaged_commit_takes_another_with_it() {
 }
 
 #[test]
+fn a_journal_goes_on_without_commits_that_are_given_up_and_the_next_push_brings_back_what_they_held() {
+    for protection in protections() {
+        let (world, long) = (World::new(&protection), World::long(&protection));
+        let all = |world: &World| -> Vec<String> {
+            world.keys().into_iter().filter(|key| kind(key) == "mailboxes/").collect()
+        };
+        let (short_keys, long_keys) = (all(&world), all(&long));
+        let of_short = short_keys.iter().map(|key| (&world, key, 24));
+        let of_long = [0, 1, 31, 32, 33, 36].into_iter().map(|number| (&long, &long_keys[number], 36));
+        for (world, key, messages) in of_short.chain(of_long) {
+            for how in DAMAGES {
+                let (store, what) = (world.damaged(key, how), format!("{key} {how}"));
+                let (readable, _) = world.restore(&store, &what);
+                let is_sound = world.check(&store, false).is_sound();
+                let give_up =
+                    || block_on(async { world.engine(&store).await.unwrap().repair().give_up(true).finish().await });
+                let given_up = give_up().unwrap();
+                // A last commit that is missing shows by a run record alone: there is nothing to give up.
+                let is_missing_last = how == "missing" && given_up.given_up == 0;
+                assert!(is_missing_last || given_up.given_up == 1, "{what}: {given_up:?}");
+                assert!(is_sound || !given_up.is_whole(), "{what}: nothing is said of what is lost");
+                assert_eq!(world.restore(&store, &what).0, readable, "{what}");
+                let again = give_up().unwrap();
+                assert!(again.is_whole() && again.given_up == 0, "{what}: {again:?}");
+                assert!(push(&store, &world.protection, &world.source, false), "{what}");
+                let check = world.check(&store, false);
+                assert!(check.is_sound(), "{what}: {check:#?}");
+                let (found, report) = world.restore(&store, &what);
+                assert!(found == messages && report.is_complete(), "{what}: {found} {report:?}");
+                let swept = block_on(async { world.engine(&store).await.unwrap().sweep().finish().await }).unwrap();
+                assert!(is_missing_last || swept.deleted_commits.objects > 0 || how == "missing", "{what}: {swept:?}");
+                assert_eq!(world.restore(&store, &what).0, messages, "{what}");
+                assert!(world.check(&store, false).is_sound(), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn with_everything_gone_that_packs_and_journals_can_do_without_all_messages_are_recovered() {
     let world = World::new(&Protection::None);
     let (store, objects) = (world.store.clone(), world.keys());

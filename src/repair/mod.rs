@@ -3,6 +3,7 @@
 //! Nothing that can still be read is deleted. Memory: the names of packs (about 50 octets each), one footer or pack at a time for each worker, and the
 //! rows of as many damaged packs at once as a part of the budget holds; for more, commits and footers are read again.
 
+mod commits;
 mod copies;
 mod packs;
 mod records;
@@ -40,6 +41,7 @@ pub struct Repair {
     repository: Repository,
     resources: Resources,
     read_data: bool,
+    give_up: bool,
 }
 
 /// What a repair did.
@@ -67,6 +69,8 @@ pub struct RepairReport {
     pub segments_written: u64,
     /// Run records written.
     pub records_written: u64,
+    /// Mailboxes of which commits that cannot be read were given up.
+    pub given_up: u64,
     /// Damaged objects that were replaced, or that nobody needs any more, by key.
     pub replaced: Vec<String>,
     /// Messages that are still lost or damaged, also those that are gone by now.
@@ -107,7 +111,16 @@ struct Repairing {
 
 impl Repair {
     pub(crate) fn new(repository: Repository, resources: Resources) -> Self {
-        Self { repository, resources, read_data: false }
+        Self { repository, resources, read_data: false, give_up: false }
+    }
+
+    /// Gives up what of commits cannot be read any more, so that their mailboxes can be pushed to again: what can be read is carried on, and everything else up
+    /// to now is forgotten: also older states, and messages that had gone from the source. Try to get the damaged objects back first, and
+    /// [recover](crate::Engine::recover) what you may still want; the next sweep deletes it. Messages that are lost are stored again by the next push.
+    #[must_use]
+    pub fn give_up(mut self, give_up: bool) -> Self {
+        self.give_up = give_up;
+        self
     }
 
     /// Reads every pack to find what is damaged. Without, those are looked at that are marked as bad (by a check), that are missing, or that have no end.
@@ -133,6 +146,9 @@ impl Repair {
         }
         let mut repairing = Repairing::new(self.repository, self.resources, false).await?;
         repairing.packs(self.read_data).await?;
+        if self.give_up {
+            repairing.give_up().await?;
+        }
         repairing.records().await?;
         Ok(repairing.report)
     }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod columns;
 mod commit;
 mod footer;
+mod forgetting;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
@@ -37,6 +38,7 @@ pub(crate) use commit::{
     encode as encode_commit,
 };
 pub(crate) use footer::read_footer;
+pub(crate) use forgetting::{carry, create_commit, only_named};
 pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
 pub(crate) use moves::{
     HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,

@@ -185,7 +185,8 @@ pub(crate) struct Heads {
 impl Heads {
     /// Of a journal that was loaded with all its commits.
     pub(crate) fn of(journal: &Journal) -> Self {
-        let digests = journal.commits.iter().map(|commit| (commit.sequence, commit.digest)).collect();
+        let living = journal.commits.iter().filter(|commit| !commit.forgotten);
+        let digests = living.map(|commit| (commit.sequence, commit.digest)).collect();
         Self { digests, forgotten_until: journal.forgotten_until() }
     }
 

@@ -2,9 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::pack::Packer;
 use crate::repository::{
-    Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_run_record, encode_commit, read_run_record,
+    Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_commit, create_run_record, read_run_record,
     read_verdict, run_key,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,17 +130,4 @@ async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u6
             return Ok(true);
         }
     }
-}
-
-/// Creates a commit of little content; false if another's is in its place.
-pub(super) async fn create_commit(
-    repository: &Repository,
-    name: JournalName,
-    draft: &Draft,
-    place: &Place,
-) -> Result<bool> {
-    let key = name.commit(place.sequence);
-    let salt = repository.salt()?;
-    let encoded = encode_commit(draft, place, &key, repository.secrets(), salt, &mut Packer::new(3)?)?;
-    repository.create(&key, &encoded.octets.into()).await
 }

@@ -1,13 +1,9 @@
 //! Forgetting: a promise about the future. What is forgotten goes with the next sweep.
 
-use super::fence::create_commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::repository::{CommitRef, Draft, Journal, Place, RecipeRange, Repository};
-
-/// The most messages with changes of their own, and the most that are gone, that a forgetting checkpoint carries.
-const UPDATES_MAX: usize = 1 << 18;
-const GONE_MAX: usize = 1 << 21;
+use crate::repository::{CommitRef, Draft, Journal, Place, Repository, carry, create_commit, only_named};
+use std::collections::HashSet;
 
 /// A forgetting to be. Nothing happens until [`finish`](Self::finish).
 ///
@@ -141,63 +137,16 @@ impl Forget {
             }
             let messages: u64 = now.commits.iter().map(|commit| u64::from(commit.rows)).sum();
             let head = now.head().copied().into_iter();
-            let last = head.map(|head| CommitRef { first_ordinal: now.next_ordinal, ..forgotten(head) });
+            let last = head.map(|head| CommitRef { first_ordinal: now.next_ordinal, ..only_named(head) });
             let draft = Draft { commits: last.collect(), ..Draft::default() };
             return Ok(Some((draft, messages - now.lost().count() as u64)));
         };
         let past = Journal::load_all(&self.repository, &now.mailbox, Some(before)).await?;
         match past.head() {
-            Some(last) if !now.is_forgotten_until(last.sequence) => carry(&self.repository, &past).await.map(Some),
+            Some(last) if !now.is_forgotten_until(last.sequence) => {
+                carry(&self.repository, &past, *last, &HashSet::new()).await.map(Some)
+            }
             _ => Ok(None),
         }
     }
-}
-
-/// The state of a journal as it was, with those commits alone that living messages need.
-async fn carry(repository: &Repository, past: &Journal) -> Result<(Draft, u64)> {
-    let mut draft = Draft { sources: past.sources.clone(), ..Draft::default() };
-    let mut forgot = 0;
-    for commit in past.commits.iter().filter(|commit| !commit.forgotten && commit.rows > 0) {
-        let mut living = Vec::new();
-        past.living_of(repository, commit, &mut |row| {
-            living.push(row.ordinal);
-            Ok(())
-        })
-        .await?;
-        let ordinals = commit.first_ordinal..commit.first_ordinal + u64::from(commit.rows);
-        let gone: Vec<u64> = ordinals.filter(|ordinal| living.binary_search(ordinal).is_err()).collect();
-        forgot += gone.iter().filter(|ordinal| !past.is_lost(**ordinal)).count() as u64;
-        if !living.is_empty() {
-            draft.commits.push(CommitRef { inlined: false, ..*commit });
-            draft.gone.extend(gone);
-        }
-    }
-    let is_kept = |ordinal: u64| {
-        let at = draft.commits.partition_point(|commit| commit.first_ordinal <= ordinal).checked_sub(1);
-        at.is_some_and(|at| ordinal < draft.commits[at].first_ordinal + u64::from(draft.commits[at].rows))
-    };
-    let mut updates = 0;
-    for row in past.updated().filter(|row| is_kept(row.ordinal)) {
-        let mut row = row.clone();
-        (row.recipe, row.pieces) = (RecipeRange::default(), Vec::new());
-        draft.updates.push(&row);
-        updates += 1;
-    }
-    if updates > UPDATES_MAX || draft.gone.len() > GONE_MAX {
-        return Err(Error::new(
-            ErrorKind::Limit,
-            format!("more of '{}' has changed than a checkpoint carries; it can be forgotten as a whole", past.mailbox),
-        ));
-    }
-    draft.folders = past.folders.values().cloned().collect();
-    if let Some(last) = past.head().filter(|last| draft.commits.last().map(|kept| kept.sequence) != Some(last.sequence))
-    {
-        draft.commits.push(CommitRef { first_ordinal: past.next_ordinal, ..forgotten(*last) });
-    }
-    Ok((draft, forgot))
-}
-
-/// A commit that is named because the next one follows it, and for nothing else.
-fn forgotten(commit: CommitRef) -> CommitRef {
-    CommitRef { rows: 0, inlined: false, forgotten: true, ..commit }
 }

@@ -163,6 +163,10 @@ pub(crate) struct Repair {
     /// Read every pack to find what is damaged, not only those that a check has marked.
     #[arg(long)]
     pub(crate) read_data: bool,
+    /// Give up commits that cannot be read, so that their mailboxes can be pushed to again. What they held, older states, and messages that had gone from the source are
+    /// forgotten: recover first.
+    #[arg(long)]
+    pub(crate) give_up: bool,
 }
 
 #[derive(Args, Debug)]

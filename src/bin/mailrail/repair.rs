@@ -12,11 +12,11 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 pub(crate) async fn run(common: &Common, arguments: Repair) -> Result<Status, Failure> {
-    let Repair { repository: path, read_data } = arguments;
+    let Repair { repository: path, read_data, give_up } = arguments;
     let started = Instant::now();
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
     let progress = Progress::new(common, "repairing");
-    let report = engine.repair().read_data(read_data).finish().await?;
+    let report = engine.repair().read_data(read_data).give_up(give_up).finish().await?;
     drop(progress);
     let elapsed = started.elapsed();
     if common.json {
@@ -44,6 +44,8 @@ fn add(account: &mut Account, report: &RepairReport, elapsed: Duration) {
     account.heading("Derived objects");
     account.count("segments written", report.segments_written);
     account.count("records written", report.records_written);
+    account.heading("Commits");
+    account.count("mailboxes that go on without", report.given_up);
     account.heading("Messages");
     account.count("lost", report.messages_lost);
     account.time(elapsed, 0);
@@ -53,7 +55,8 @@ fn add(account: &mut Account, report: &RepairReport, elapsed: Duration) {
     account.list("Lost", lost, report.lost.len() as u64);
     account.line(match (report.is_whole(), report.blobs_lost) {
         (true, _) => "Nothing is lost.",
-        (false, 0) => "Not whole: commits cannot be read. recover brings back all other messages.",
+        (false, 0) if report.given_up > 0 => "What could not be read is given up: push again, and what the source still has is there again.",
+        (false, 0) => "Not whole: commits cannot be read. recover brings back all other messages; --give-up lets mailboxes go on without them.",
         (false, _) => "Not whole. If the source still has the mail: push --reread, then repair again.",
     });
 }
