@@ -46,7 +46,7 @@ pub struct SweepReport {
     pub schema: u32,
     /// Nothing was written or deleted: the report says what would be deleted.
     pub dry_run: bool,
-    /// The sweep's epoch; 0 if there was nothing to mark.
+    /// The sweep's epoch; 0 if there was nothing to mark, and nobody to fence.
     pub epoch: u64,
     /// Sweeps of others that were open, and were carried out first.
     pub resumed: u64,
@@ -150,7 +150,8 @@ impl Sweep {
                 continue;
             }
             let view = self.look(&mut report).await?;
-            let is_idle = view.mark.packs.is_empty() && view.mark.journals.is_empty();
+            // Writers whose packs are spared are fenced, even if nothing else is to be done: else what the dead left would stay.
+            let is_idle = view.mark.packs.is_empty() && view.mark.journals.is_empty() && report.spared.objects == 0;
             if self.dry_run || is_idle {
                 break view;
             }
@@ -203,9 +204,13 @@ impl Sweep {
         }
         mark.packs.truncate(MARKED_MAX);
         for (name, sequence) in &scan.forgotten {
-            if !forgotten_commits(&self.repository, *name, *sequence).await?.is_empty()
-                && mark.journals.len() < MARKED_MAX
-            {
+            let forgotten = match forgotten_commits(&self.repository, *name, *sequence).await {
+                Ok(forgotten) => forgotten,
+                // Another has forgotten more and swept since: what it has deleted needs no mark.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if !forgotten.is_empty() && mark.journals.len() < MARKED_MAX {
                 mark.journals.push((*name, *sequence));
             }
         }
