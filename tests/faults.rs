@@ -914,6 +914,25 @@ fn a_run_that_needs_it_is_approved_once_and_with_a_reason() {
 }
 
 #[test]
+fn the_record_of_a_run_is_its_whole_account_and_gives_the_same_grade() {
+    let memory = Memory::new(SourceId::new([1; 16]));
+    for number in 0..20_001_u64 {
+        memory.put(&alice(), "INBOX", number.to_string(), format!("Subject: {number}\n\n"));
+    }
+    let source = Scripted::new(memory);
+    source.message(&alice(), "INBOX", named("7"), Trouble::Denied { at: 0 });
+    source.message(&alice(), "INBOX", named("8"), Trouble::Vanished);
+    source.excluded(&alice(), "lock", Exclusion::Foreign);
+    let world = World::inline();
+    let report = block_on(world.engine.transfer(source).finish()).unwrap();
+    let record = block_on(next_process(&world, 8).runs()).unwrap().remove(0);
+    record.ledger.verify().unwrap();
+    assert_eq!(record.ledger.messages, report.ledger.messages);
+    // One of them does not mend itself: without the reasons two in 20,000 would be good enough.
+    assert_eq!((report.grade, record.ledger.grade()), (Grade::Investigate, Grade::Investigate));
+}
+
+#[test]
 fn a_damaged_journal_concerns_its_mailbox_and_no_other() {
     let (memory, _) = mail(10);
     let world = World::inline();

@@ -10,6 +10,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
 use futures::{TryStreamExt, future};
 use mailrail::message::{Identity, MailboxName};
+use mailrail::runtime::Clock;
 use mailrail::source::{Memory, SourceId};
 use mailrail::store::{Created, Listed, MemoryStore, Payload, Store};
 use mailrail::sweep::SweepReport;
@@ -876,6 +877,87 @@ fn the_packs_of_a_dead_writer_go_with_the_second_sweep_and_its_records_but_the_f
     // A journal that has nothing but a fence is no mailbox.
     assert_eq!(block_on(scene.process(52).repository().mailboxes()).unwrap(), [name("alice")]);
     scene.verify(&[], "after two sweeps");
+}
+
+#[test]
+fn the_packs_of_a_dead_writer_go_with_the_second_sweep_even_if_nothing_is_ever_forgotten() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::new(Duration::from_secs(1_800_000_000)));
+    let source = Memory::new(SOURCE);
+    mail(&source, "alice", &[1]);
+    let dead = Process::new(&store, &clock, 1);
+    let mut transfer = dead.transfer(&source);
+    while keys(&store, "packs/").is_empty() {
+        dead.paused.release();
+        dead.paused.hold_after(1);
+        assert!(drive(&dead, &mut transfer).is_none());
+    }
+    drop(transfer);
+    let first = sweep(&process(&store, &clock, 2));
+    assert_eq!((first.epoch, first.spared.objects, first.fenced_writers), (1, 1, 1));
+    let second = sweep(&process(&store, &clock, 3));
+    assert_eq!((second.epoch, second.deleted_packs.objects), (2, 1));
+    let third = sweep(&process(&store, &clock, 4));
+    assert_eq!((third.epoch, third.bytes_freed(), keys(&store, "packs/").len()), (0, 0, 0));
+}
+
+#[test]
+fn a_check_that_sleeps_while_what_was_forgotten_is_swept_finds_no_damage() {
+    let mut at = 0;
+    loop {
+        let scene = Scene::new(false);
+        let reader = Process::new(&scene.store, &scene.clock, 5);
+        reader.paused.hold_after(at);
+        let mut check = Driven::new(reader.engine.check().read_data(true).finish());
+        let done = drive(&reader, &mut check);
+        for seed in 500..502 {
+            sweep(&scene.process(seed));
+        }
+        reader.paused.release();
+        let is_over = done.is_some();
+        let report = done.unwrap_or_else(|| drive(&reader, &mut check).unwrap()).unwrap();
+        assert!(report.is_sound(), "before operation {at}: {report:#?}");
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 15, "{at} operations");
+}
+
+#[test]
+fn a_restore_that_sleeps_while_the_past_is_forgotten_and_swept_gives_all_that_is_there_now() {
+    let mut at = 0;
+    loop {
+        let (store, clock) = (MemoryStore::new(), ManualClock::new(Duration::from_secs(1_800_000_000)));
+        let (source, writer) = (Memory::new(SOURCE), process(&store, &clock, 1));
+        let mut expected = mail(&source, "a", &[1, 2]);
+        push(&writer, source.clone());
+        // A last commit that no message needs.
+        source.remove(&name("a"), b"INBOX", &Identity::Named("1".into()));
+        expected.remove(&("a".to_owned(), "INBOX".to_owned(), "1".to_owned()));
+        clock.advance(Duration::from_secs(60));
+        push(&writer, source);
+        clock.advance(Duration::from_secs(60));
+        let reader = Process::new(&store, &clock, 2);
+        reader.paused.hold_after(at);
+        let sink = mailrail::testing::sink::Memory::new(mailrail::source::Kind::Other("memory".into()));
+        let mut restore = Driven::new(reader.engine.restore(sink.clone()).finish());
+        let done = drive(&reader, &mut restore);
+        let before = clock.now().as_nanos() as u64;
+        block_on(process(&store, &clock, 3).forget().all_mailboxes().before(before).finish()).unwrap();
+        assert!(sweep(&process(&store, &clock, 4)).deleted_commits.objects >= 2);
+        reader.paused.release();
+        let is_over = done.is_some();
+        let report = done.unwrap_or_else(|| drive(&reader, &mut restore).unwrap()).unwrap();
+        assert_eq!(report.failed, 0, "before operation {at}: {report:#?}");
+        let messages: usize = sink.mailboxes().values().map(|mailbox| mailbox.messages.len()).sum();
+        assert_eq!(messages, expected.len(), "before operation {at}");
+        if is_over {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 5, "{at} operations");
 }
 
 #[test]

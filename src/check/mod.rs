@@ -262,7 +262,14 @@ impl Check {
             let mut reads = reads.buffer_unordered(self.resources.executor().parallelism());
             while let Some((pack, length, damages)) = reads.next().await {
                 report.bytes_read += length;
-                damages.into_iter().for_each(|(offset, error)| packs.fail(pack, offset, error));
+                for (offset, error) in damages {
+                    if error.kind() == ErrorKind::NotFound && !packs.wanted.contains(&pack) {
+                        // Nothing that was read points at it: a sweep has deleted it since it was listed.
+                        packs.lengths.remove(&pack);
+                    } else {
+                        packs.fail(pack, offset, error);
+                    }
+                }
             }
         }
         packs.forget_moves();

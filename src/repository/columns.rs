@@ -388,7 +388,8 @@ fn no_such_entry() -> Error {
 }
 
 /// The reasons' numbers in the format, from 1; 0 is "not in quarantine".
-const REASONS: [Reason; 5] = [Reason::ReadFailed, Reason::Denied, Reason::Vanished, Reason::Changed, Reason::Short];
+pub(super) const REASONS: [Reason; 5] =
+    [Reason::ReadFailed, Reason::Denied, Reason::Vanished, Reason::Changed, Reason::Short];
 
 fn reason_code(reason: Reason) -> u8 {
     REASONS.iter().position(|known| *known == reason).map_or(u8::MAX, |number| number as u8 + 1)

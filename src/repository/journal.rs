@@ -71,6 +71,10 @@ impl JournalName {
 
     /// The head of the newest commit that reads (a damaged one hides no mailbox), and whether it is the last.
     async fn newest(self, repository: &Repository) -> Result<(Head, bool)> {
+        patiently(repository, self, || self.newest_once(repository)).await
+    }
+
+    async fn newest_once(self, repository: &Repository) -> Result<(Head, bool)> {
         let mut failure = None;
         for (sequence, length) in listed(repository, self).await?.into_iter().rev() {
             match Fetched::open(repository, self, sequence, length).await {
@@ -84,6 +88,10 @@ impl JournalName {
 
     /// The last commit.
     pub(crate) async fn last(self, repository: &Repository) -> Result<Option<Fetched>> {
+        patiently(repository, self, || self.last_once(repository)).await
+    }
+
+    async fn last_once(self, repository: &Repository) -> Result<Option<Fetched>> {
         match listed(repository, self).await?.last() {
             Some(&(sequence, length)) => Fetched::open(repository, self, sequence, length).await.map(Some),
             None => Ok(None),
@@ -227,7 +235,8 @@ impl Journal {
 
     /// Loads a mailbox's journal, up to the last commit not after `at` (nanoseconds since 1970). Without commits it is empty.
     pub(crate) async fn load(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
-        patiently(repository, mailbox, || Self::load_once(repository, mailbox, at)).await
+        let name = JournalName::new(repository, mailbox);
+        patiently(repository, name, || Self::load_once(repository, mailbox, at)).await
     }
 
     async fn load_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
@@ -268,7 +277,8 @@ impl Journal {
 
     /// As [`load`](Self::load), but reads every commit that is not forgotten: a checkpoint is believed nothing that the commits themselves tell.
     pub(crate) async fn load_all(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
-        patiently(repository, mailbox, || Self::load_all_once(repository, mailbox, at)).await
+        let name = JournalName::new(repository, mailbox);
+        patiently(repository, name, || Self::load_all_once(repository, mailbox, at)).await
     }
 
     async fn load_all_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
@@ -550,12 +560,11 @@ impl Journal {
 }
 
 /// Loads a journal, and again if commits of it were forgotten and swept away just then.
-async fn patiently<F: Future<Output = Result<Journal>> + Send>(
+async fn patiently<T, F: Future<Output = Result<T>> + Send>(
     repository: &Repository,
-    mailbox: &MailboxName,
+    name: JournalName,
     load: impl Fn() -> F + Send,
-) -> Result<Journal> {
-    let name = JournalName::new(repository, mailbox);
+) -> Result<T> {
     let mut seen = None;
     loop {
         match load().await {

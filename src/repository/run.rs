@@ -4,12 +4,14 @@
 //! it knows nothing of, by taking its next number (docs/decisions/0003-trust.md, "Forgetting and sweeping").
 
 use super::Repository;
+use super::columns::REASONS;
 use super::journal::{Journal, JournalHead};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Incomplete, Ledger};
 use crate::message::MailboxName;
 use crate::seal::ObjectKind;
+use crate::source::Exclusion;
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
 use std::collections::BTreeMap;
@@ -18,6 +20,10 @@ use std::str::FromStr;
 
 /// The version of the record's content.
 const SCHEMA: u64 = 1;
+
+/// The exclusions' numbers in the format, from 1.
+const EXCLUSIONS: [Exclusion; 5] =
+    [Exclusion::Temporary, Exclusion::Foreign, Exclusion::NotAFile, Exclusion::NotMail, Exclusion::TooLong];
 
 const ACTIVE: u8 = 0;
 const ENDED: u8 = 1;
@@ -266,6 +272,8 @@ impl Ended {
             out.octets(incomplete.name.as_bytes());
             out.octets(incomplete.reason.as_bytes());
         }
+        counts(&REASONS, &self.ledger.messages.reasons, out);
+        counts(&EXCLUSIONS, &self.ledger.messages.exclusions, out);
         out.number(self.heads.len() as u64);
         for head in &self.heads {
             out.octets(head.mailbox.as_bytes());
@@ -336,5 +344,29 @@ fn ledger(decoder: &mut Decoder<'_>) -> Result<Ledger> {
         let (name, reason) = (decoder.text()?.to_owned(), decoder.text()?.to_owned());
         ledger.incomplete.push(Incomplete { name, reason });
     }
+    ledger.messages.reasons = counted(&REASONS, decoder)?;
+    ledger.messages.exclusions = counted(&EXCLUSIONS, decoder)?;
     Ok(ledger)
+}
+
+/// How often each of some kinds was counted; a kind's number is its place, from 1.
+fn counts<K: Ord>(kinds: &[K], counted: &BTreeMap<K, u64>, out: &mut Vec<u8>) {
+    let numbered = kinds.iter().zip(1_u8..).filter_map(|(kind, number)| Some((number, counted.get(kind)?)));
+    let numbered: Vec<(u8, &u64)> = numbered.collect();
+    out.number(numbered.len() as u64);
+    for (number, count) in numbered {
+        out.push(number);
+        out.number(*count);
+    }
+}
+
+fn counted<K: Ord + Copy>(kinds: &[K], decoder: &mut Decoder<'_>) -> Result<BTreeMap<K, u64>> {
+    let mut counted = BTreeMap::new();
+    for _ in 0..decoder.count(2)? {
+        let (number, count) = (decoder.byte()?, decoder.number()?);
+        let kind = usize::from(number).checked_sub(1).and_then(|at| kinds.get(at));
+        let unknown = || Error::new(ErrorKind::Unsupported, "a run record counts what this version does not know");
+        counted.insert(*kind.ok_or_else(unknown)?, count);
+    }
+    Ok(counted)
 }

@@ -51,7 +51,7 @@ pub struct SweepReport {
     pub schema: u32,
     /// Nothing was written or deleted: the report says what would be deleted.
     pub dry_run: bool,
-    /// The sweep's epoch; 0 if there was nothing to mark.
+    /// The sweep's epoch; 0 if there was nothing to mark, and nobody to fence.
     pub epoch: u64,
     /// Sweeps of others that were open, and were carried out first.
     pub resumed: u64,
@@ -103,6 +103,8 @@ struct View {
     mostly_dead: Vec<Old>,
     /// Packs that are marked as damaged, if any is mostly dead.
     bad: HashSet<PackId>,
+    /// Packs are left because their writers may be about to point at them.
+    is_waiting: bool,
 }
 
 impl Sweep {
@@ -167,7 +169,8 @@ impl Sweep {
                 break view;
             }
             self.rewrite(&mut view, &mut report).await?;
-            if view.mark == Mark::default() {
+            // Writers whose packs are spared are fenced, even if nothing else is to be done: else what the dead left would stay.
+            if view.mark == Mark::default() && !view.is_waiting {
                 break view;
             }
             let Latest { epoch, .. } = latest;
@@ -201,21 +204,25 @@ impl Sweep {
         let live = fence::live(&self.repository, self.is_alone).await?;
         scan.advance().await?;
         let mut mark = Mark::default();
-        let mut few = Vec::new();
+        let (mut few, mut is_waiting) = (Vec::new(), false);
         for (pack, length) in &packs {
             report.packs.count(*length);
             match scan.needed(pack) {
                 Some(needed) => {
-                    // Its writer may be about to point at more of it.
-                    if needed.octets * 100 < length * self.needed_percent_min && !live.contains(&pack.writer()) {
-                        few.push(Old { pack: *pack, length: *length });
+                    if needed.octets * 100 < length * self.needed_percent_min {
+                        let is_live = live.contains(&pack.writer());
+                        is_waiting |= is_live;
+                        few.extend((!is_live).then_some(Old { pack: *pack, length: *length }));
                     }
                     // Header and footer are no blob's.
                     if needed.octets < length - length / 16 {
                         report.partly_needed.count(needed.octets);
                     }
                 }
-                None if live.contains(&pack.writer()) => report.spared.count(*length),
+                None if live.contains(&pack.writer()) => {
+                    is_waiting = true;
+                    report.spared.count(*length);
+                }
                 None => mark.packs.push(*pack),
             }
         }
@@ -225,14 +232,18 @@ impl Sweep {
         mark.packs.sort_unstable();
         mark.packs.truncate(MARKED_MAX);
         for (name, sequence) in &scan.forgotten {
-            if !forgotten_commits(&self.repository, *name, *sequence).await?.is_empty()
-                && mark.journals.len() < MARKED_MAX
-            {
+            let forgotten = match forgotten_commits(&self.repository, *name, *sequence).await {
+                Ok(forgotten) => forgotten,
+                // Another has forgotten more and swept since: what it has deleted needs no mark.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if !forgotten.is_empty() && mark.journals.len() < MARKED_MAX {
                 mark.journals.push((*name, *sequence));
             }
         }
         let bad = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
-        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), bad };
+        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), bad, is_waiting };
         view.mostly_dead = self.mostly_dead(few, &view, report).await?;
         Ok(view)
     }

@@ -81,6 +81,11 @@ impl Machine {
         self.state().failing = per_mille;
     }
 
+    /// Whether the store has an object of this name.
+    pub fn has(&self, key: &str) -> bool {
+        self.state().find(&Path::new(ROOT).join(key)).is_ok()
+    }
+
     /// Takes what was counted since it was last asked for.
     pub fn take_coverage(&self) -> Coverage {
         std::mem::take(&mut self.state().coverage)
@@ -117,12 +122,12 @@ fn lose_content(content: &mut Vec<u8>, durable: &mut usize, random: &mut Random,
     if *durable == content.len() {
         return;
     }
-    match random.below(3) {
-        0 => {
+    match random.below(4) {
+        0..2 => {
             coverage.count(Event::ContentLost);
             content.truncate(*durable);
         }
-        1 => {
+        2 => {
             coverage.count(Event::ContentTorn);
             let kept = random.between(*durable as u64, content.len() as u64 - 1);
             content.truncate(kept as usize);
@@ -207,8 +212,8 @@ impl State {
         Metadata { kind, length, modified: Duration::ZERO }
     }
 
-    fn fails(&mut self, event: Event) -> bool {
-        let fails = self.failing > 0 && self.random.per_mille(self.failing);
+    fn fails(&mut self, event: Event, weight: u64) -> bool {
+        let fails = self.failing > 0 && self.random.per_mille(self.failing * weight);
         if fails {
             self.coverage.count(event);
         }
@@ -258,7 +263,7 @@ impl Files for Machine {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.step()?;
         let directory = state.find(path)?;
-        if state.fails(Event::SyncFailed) {
+        if state.fails(Event::SyncFailed, 1) {
             return Err(io::Error::other("syncing a directory fails"));
         }
         if let Node::Directory { names, durable } = &mut state.nodes[directory] {
@@ -299,10 +304,10 @@ struct Writing {
 impl NewFile for Writing {
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.machine.step()?;
-        if state.fails(Event::DiskFull) {
+        if state.fails(Event::DiskFull, 1) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let is_partial = state.fails(Event::PartialWrite);
+        let is_partial = state.fails(Event::PartialWrite, 2);
         let Node::File { content, .. } = &mut state.nodes[self.number] else { return Ok(0) };
         let before = content.len();
         for piece in pieces {
@@ -317,7 +322,7 @@ impl NewFile for Writing {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.machine.step()?;
-        let fails = state.fails(Event::SyncFailed);
+        let fails = state.fails(Event::SyncFailed, 1);
         let Node::File { content, durable } = &mut state.nodes[self.number] else { return Ok(()) };
         if fails {
             // What could not be written is gone, and the next sync will know nothing of it.

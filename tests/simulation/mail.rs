@@ -1,10 +1,13 @@
 //! The mail that is moved: what messages are, and sources that give few of them at a time.
 
 use crate::common::Drip;
+use crate::coverage::Event;
 use crate::random::Random;
 use bytes::Bytes;
+use mailrail::ErrorKind;
 use mailrail::message::{Envelope, Evidence, Flags, Identity, InternalDate, MailboxName, SystemFlags};
-use mailrail::source::{Memory, Source, SourceId};
+use mailrail::source::{Source, SourceId};
+use mailrail::testing::source::{Fault, Scripted};
 use std::sync::{Arc, LazyLock};
 
 pub const MAILBOXES: [&str; 3] = ["anna", "bert", "carla"];
@@ -105,6 +108,29 @@ pub fn source_id(number: usize) -> SourceId {
 }
 
 /// Mail that comes a few messages at a time, so that few messages make several commits.
-pub fn dripping(memory: Memory, entries: u64) -> Arc<dyn Source> {
-    Arc::new(Drip(Arc::new(memory), entries as usize))
+pub fn dripping(source: impl Source, entries: u64) -> Arc<dyn Source> {
+    Arc::new(Drip(Arc::new(source), entries as usize))
+}
+
+/// What goes wrong with a message of so many octets when it is read, as the seed decides.
+pub fn fault(octets: u64, random: &mut Random) -> (Fault, Event) {
+    let at = random.below(octets);
+    match random.below(5) {
+        0 => (Fault::ReadFailed { at }, Event::ReadFailed),
+        1 => (Fault::Denied { at: if random.per_mille(500) { 0 } else { at } }, Event::Denied),
+        2 => (Fault::Vanished, Event::Vanished),
+        3 => (Fault::Changed, Event::ReadChanged),
+        _ => (Fault::Short { at }, Event::ReadShort),
+    }
+}
+
+/// Lets something go wrong with the listing of mailboxes, as the seed decides.
+pub fn fail_listing(source: &Scripted, mailboxes: usize, random: &mut Random) {
+    let name = mailbox(random.below(mailboxes as u64) as usize);
+    match random.below(8) {
+        0 => source.listing(ErrorKind::Unavailable),
+        1..3 => source.mailbox(&name, ErrorKind::Denied),
+        3..5 => source.entry(&name, "locked", ErrorKind::Denied),
+        _ => source.enumeration(&name, random.below(12) as usize),
+    }
 }

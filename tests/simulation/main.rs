@@ -3,7 +3,8 @@
 //! docs/reliability.md tells what it does, how to run it, and what it has found. A seed that fails says how to run it again.
 //!
 //! - `MAILRAIL_SIMULATION_SEEDS`: how many seeds are run;
-//! - `MAILRAIL_SIMULATION_FIRST`: the first of them.
+//! - `MAILRAIL_SIMULATION_FIRST`: the first of them;
+//! - `MAILRAIL_SIMULATION_LIST=1`: seeds that fail are listed, each with what is wrong, and those behind them are run as well.
 #![cfg(feature = "testing")]
 #![allow(unreachable_pub, reason = "the modules of a test are seen by nobody else")]
 
@@ -11,6 +12,7 @@
 mod common;
 mod coverage;
 mod files;
+mod history;
 mod mail;
 mod model;
 mod objects;
@@ -36,6 +38,7 @@ const LOG_LINES: usize = 2_000;
 #[test]
 fn whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_nothing_lies() {
     let (first, seeds) = (number("MAILRAIL_SIMULATION_FIRST", 0), number("MAILRAIL_SIMULATION_SEEDS", SEEDS));
+    let is_list = number("MAILRAIL_SIMULATION_LIST", 0) > 0;
     let (next, coverage, failed) = (AtomicU64::new(first), Mutex::new(Coverage::default()), Mutex::new(None));
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(seeds) {
@@ -43,12 +46,15 @@ fn whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_nothing_lies() 
                 let mut counted = Coverage::default();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds || failed.lock().unwrap().is_some() {
+                    if seed >= first + seeds || !is_list && failed.lock().unwrap().is_some() {
                         break;
                     }
                     let outcome = scenario::run(seed, false);
                     counted.join(&outcome.coverage);
-                    if outcome.result.is_err() {
+                    if let Err(wrong) = outcome.result {
+                        if is_list {
+                            println!("seed {seed}: {wrong}");
+                        }
                         let mut failed = failed.lock().unwrap();
                         *failed = Some(failed.map_or(seed, |other: u64| other.min(seed)));
                     }

@@ -6,6 +6,8 @@
 //! - after a run that was complete nothing is older than the generation that it moved.
 //!
 //! A commit of an older generation that comes late may take back flags and places, until the next complete run; never octets.
+//!
+//! When a mailbox is forgotten, what was acknowledged of it until then may be there or not; what is acknowledged afterwards is there.
 
 use crate::mail::{self, Version};
 use crate::random::Random;
@@ -26,6 +28,14 @@ pub const APPENDED: usize = 1;
 pub enum Told {
     Stored(Key),
     Unchanged(Key),
+    Quarantined(Key),
+}
+
+impl Told {
+    pub fn key(&self) -> &Key {
+        let (Self::Stored(key) | Self::Unchanged(key) | Self::Quarantined(key)) = self;
+        key
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -130,12 +140,29 @@ impl Model {
         mine.filter(|(_, message)| message.octets.is_none()).map(|(key, _)| key.clone()).collect()
     }
 
-    /// The outcome of a run that moves `generation`.
-    pub fn told(&mut self, generation: usize, told: &Told) -> Result<(), String> {
-        let (Told::Stored(key) | Told::Unchanged(key)) = told;
+    /// Whether a message was in one folder always.
+    pub fn is_at_rest(&self, key: &Key) -> bool {
+        let message = self.messages.get(key);
+        let folders = message.iter().flat_map(|message| message.from(0).flatten()).map(|version| version.folder);
+        folders.collect::<BTreeSet<_>>().len() == 1
+    }
+
+    /// A mailbox was forgotten, perhaps.
+    pub fn forget(&mut self, mailbox: usize) {
+        for (_, message) in self.messages.iter_mut().filter(|((number, _), _)| *number == mailbox) {
+            (message.whole, message.octets) = (None, None);
+        }
+    }
+
+    /// The outcome of a run that moves `generation`. `is_forgotten`: perhaps it was forgotten before it was told.
+    pub fn told(&mut self, generation: usize, told: &Told, is_forgotten: bool) -> Result<(), String> {
+        let key = told.key();
         let message = self.messages.get_mut(key).ok_or_else(|| format!("{key:?} was told of, and never was"))?;
         if message.versions.get(generation).is_none_or(Option::is_none) {
             return Err(format!("{key:?} was told of in generation {generation}, in which it is not there"));
+        }
+        if is_forgotten || matches!(told, Told::Quarantined(_)) {
+            return Ok(());
         }
         message.octets = message.octets.max(Some(generation));
         if let Told::Stored(_) = told {
@@ -144,12 +171,12 @@ impl Model {
         Ok(())
     }
 
-    /// A run that moved all of the enumerated source in `generation` was complete.
-    pub fn complete(&mut self, generation: usize) {
-        for message in self.messages.values_mut().filter(|message| message.source == PULLED) {
+    /// A run that moved all of the enumerated source in `generation` was complete. These mailboxes were forgotten while it went on.
+    pub fn complete(&mut self, generation: usize, forgotten: &BTreeSet<usize>) {
+        for ((mailbox, _), message) in self.messages.iter_mut().filter(|(_, message)| message.source == PULLED) {
             message.since = message.since.max(generation);
             let is_there = message.versions.get(generation).is_some_and(Option::is_some);
-            if is_there {
+            if is_there && !forgotten.contains(mailbox) {
                 message.whole = message.whole.max(Some(generation));
                 message.octets = message.octets.max(Some(generation));
             }
@@ -183,7 +210,7 @@ impl Model {
     }
 
     /// Compares what was restored with what was acknowledged. `is_whole`: nothing went wrong with the restore, so that what must be there is.
-    pub fn verify(&self, restored: &BTreeMap<MailboxName, sink::Mailbox>, is_whole: bool) -> Result<(), String> {
+    pub fn verify(&self, restored: &Delivered, is_whole: bool) -> Result<(), String> {
         let mut found = self.sort(restored)?;
         for (key, message) in &self.messages {
             let rows = found.remove(key).unwrap_or_default();
@@ -216,8 +243,19 @@ impl Model {
         }
     }
 
+    /// Compares what was restored of a mailbox with what was there once: exactly the same.
+    pub fn verify_past(&self, number: usize, past: &Delivered, restored: &Delivered) -> Result<bool, String> {
+        let (mut past, mut found) = (self.sort(past)?, self.sort(restored)?);
+        past.retain(|(mailbox, _), _| *mailbox == number);
+        found.retain(|(mailbox, _), _| *mailbox == number);
+        for rows in past.values_mut().chain(found.values_mut()) {
+            rows.sort_by_key(|(envelope, octets)| (&envelope.folder, *octets));
+        }
+        Ok(past == found)
+    }
+
     /// Compares what was restored with the sources as they are now: exactly the same.
-    pub fn verify_exactly(&self, restored: &BTreeMap<MailboxName, sink::Mailbox>) -> Result<(), String> {
+    pub fn verify_exactly(&self, restored: &Delivered) -> Result<(), String> {
         let mut found = self.sort(restored)?;
         for (key, message) in &self.messages {
             let rows = found.remove(key).unwrap_or_default();
@@ -236,7 +274,7 @@ impl Model {
         Ok(())
     }
 
-    fn sort<'a>(&self, restored: &'a BTreeMap<MailboxName, sink::Mailbox>) -> Result<Found<'a>, String> {
+    fn sort<'a>(&self, restored: &'a Delivered) -> Result<Found<'a>, String> {
         let mut found = Found::new();
         for (name, mailbox) in restored {
             let number = (0..mail::MAILBOXES.len()).find(|number| mail::mailbox(*number) == *name);
@@ -265,6 +303,9 @@ impl Model {
         Ok(found)
     }
 }
+
+/// What a restore delivered.
+pub type Delivered = BTreeMap<MailboxName, sink::Mailbox>;
 
 type Found<'a> = BTreeMap<Key, Vec<(&'a Envelope, &'a [u8])>>;
 

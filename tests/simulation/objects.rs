@@ -33,8 +33,10 @@ pub enum Call {
     Length(String),
     List(String),
     Delete(String),
-    /// Nothing: time goes by.
+    /// Nothing: time goes by, in which a blow may fall.
     Idle,
+    /// Nothing for so many microseconds.
+    Sleep(u64),
 }
 
 /// What is answered.
@@ -61,8 +63,34 @@ impl Call {
         matches!(self, Self::Put(..) | Self::Create(..) | Self::Delete(..))
     }
 
+    /// The object that is asked for, or how the names of several begin.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(key, _)
+            | Self::Create(key, _)
+            | Self::Read(key, _)
+            | Self::Length(key)
+            | Self::List(key)
+            | Self::Delete(key) => key,
+            Self::Idle | Self::Sleep(_) => "",
+        }
+    }
+
+    /// Nothing is asked of the store.
+    pub fn is_rest(&self) -> bool {
+        matches!(self, Self::Idle | Self::Sleep(_))
+    }
+
     pub fn is_commit(&self) -> bool {
-        matches!(self, Self::Create(key, _) if key.starts_with("mailboxes/"))
+        self.journal().is_some()
+    }
+
+    /// The journal at whose end something is to be created: its name, as keys begin with it.
+    pub fn journal(&self) -> Option<&str> {
+        match self {
+            Self::Create(key, _) if key.starts_with("mailboxes/") => key.rsplit_once('/').map(|(journal, _)| journal),
+            _ => None,
+        }
     }
 }
 
@@ -77,6 +105,7 @@ impl fmt::Display for Call {
             Self::List(prefix) => write!(f, "list '{prefix}'"),
             Self::Delete(key) => write!(f, "delete {key}"),
             Self::Idle => write!(f, "idle"),
+            Self::Sleep(time) => write!(f, "sleep {time}"),
         }
     }
 }
@@ -116,7 +145,7 @@ impl Objects {
                 self.objects.remove(key);
                 Answer::Done
             }
-            Call::Idle => Answer::Done,
+            Call::Idle | Call::Sleep(_) => Answer::Done,
         })
     }
 

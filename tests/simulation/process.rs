@@ -13,6 +13,7 @@ use mailrail::repository::Seams;
 use mailrail::restore::RestoreReport;
 use mailrail::source::{Kind, Source};
 use mailrail::store::Store;
+use mailrail::sweep::SweepReport;
 use mailrail::testing::{SeededRandomness, sink};
 use mailrail::transfer::{Outcome, Settled};
 use mailrail::{Engine, ErrorKind, Protection, Repository, Resources, Result, Settings};
@@ -36,6 +37,8 @@ pub struct Context {
     pub commit_messages: u32,
     /// There was no repository when it began.
     pub is_first: bool,
+    /// It does nothing for so many microseconds at first.
+    pub delay: u64,
 }
 
 /// What came of a process so far.
@@ -49,8 +52,18 @@ pub struct Record {
     pub complete: Vec<bool>,
     pub restored: Option<Restored>,
     pub checked: Option<CheckReport>,
+    /// What sweeps did, that was not looked at yet.
+    pub swept: Vec<SweepReport>,
     /// How it ended, if it did.
     pub ended: Option<Result<()>>,
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    Mailbox(usize),
+    /// Of all mailboxes what was there before this time.
+    Before(u64),
 }
 
 pub type Records = Rc<RefCell<Record>>;
@@ -100,14 +113,25 @@ impl Context {
         seams
     }
 
+    async fn begin(&self) {
+        self.sleep(self.delay).await;
+    }
+
+    async fn sleep(&self, time: u64) {
+        if time > 0 {
+            self.network.sleep(self.number, time).await;
+        }
+    }
+
     async fn idle(&self) {
         self.network.idle(self.number).await;
     }
 }
 
-/// Moves sources, all at once, in one engine.
-pub async fn push(context: Context, sources: Vec<Arc<dyn Source>>, record: Records, stop: Stop) {
+/// Moves sources, all at once, in one engine; the first of them once more after so many microseconds, if it is said.
+pub async fn push(context: Context, sources: Vec<Arc<dyn Source>>, again: Option<u64>, record: Records, stop: Stop) {
     let ended = async {
+        context.begin().await;
         let engine = context.engine().await?;
         context.idle().await;
         let stop = future::FutureExt::shared(async move {
@@ -115,14 +139,21 @@ pub async fn push(context: Context, sources: Vec<Arc<dyn Source>>, record: Recor
                 future::pending::<()>().await;
             }
         });
-        let transfers = sources.into_iter().enumerate().map(|(number, source)| {
+        let first = sources.first().cloned();
+        let begin = |source: Arc<dyn Source>| {
+            let number = record.borrow().ledgers.len();
             record.borrow_mut().ledgers.push(Ledger::default());
             record.borrow_mut().complete.push(false);
             transfer(&engine, source, number, &record, stop.clone())
-        });
-        let ended = future::join_all(transfers).await;
+        };
+        let ended = future::join_all(sources.into_iter().map(begin)).await;
         context.idle().await;
-        ended.into_iter().collect::<Result<()>>()
+        ended.into_iter().collect::<Result<()>>()?;
+        if let (Some(again), Some(source)) = (again, first) {
+            context.sleep(again).await;
+            begin(source).await?;
+        }
+        Ok(())
     };
     let ended = ended.await;
     record.borrow_mut().ended = Some(ended);
@@ -156,6 +187,7 @@ fn told(outcome: &Outcome) -> Option<Told> {
     match outcome.settled {
         Settled::Stored { .. } => Some(Told::Stored(key)),
         Settled::Unchanged { .. } => Some(Told::Unchanged(key)),
+        Settled::Quarantined { .. } => Some(Told::Quarantined(key)),
         _ => None,
     }
 }
@@ -163,6 +195,7 @@ fn told(outcome: &Outcome) -> Option<Told> {
 /// Appends messages that were not acknowledged yet, a few at a time, with pauses in which nothing is under way.
 pub async fn append(context: Context, mailbox: usize, messages: Vec<(Key, Envelope, Bytes)>, record: Records) {
     let ended = async {
+        context.begin().await;
         let engine = context.engine().await?;
         record.borrow_mut().ledgers.push(Ledger::default());
         record.borrow_mut().complete.push(false);
@@ -203,6 +236,7 @@ pub async fn append(context: Context, mailbox: usize, messages: Vec<(Key, Envelo
 /// Restores everything.
 pub async fn restore(context: Context, record: Records) {
     let ended = async {
+        context.begin().await;
         let Some(engine) = context.reader().await? else { return Ok(()) };
         let sink = sink::Memory::new(Kind::Other("memory".into()));
         let report = engine.restore(sink.clone()).finish().await?;
@@ -216,6 +250,7 @@ pub async fn restore(context: Context, record: Records) {
 /// Checks everything.
 pub async fn check(context: Context, read_data: bool, record: Records) {
     let ended = async {
+        context.begin().await;
         let Some(engine) = context.reader().await? else { return Ok(()) };
         let report = engine.check().read_data(read_data).finish().await?;
         record.borrow_mut().checked = Some(report);
@@ -223,4 +258,52 @@ pub async fn check(context: Context, read_data: bool, record: Records) {
     };
     let ended = ended.await;
     record.borrow_mut().ended = Some(ended);
+}
+
+/// Forgets.
+pub async fn forget(context: Context, which: Which, record: Records) {
+    let ended = async {
+        context.begin().await;
+        let Some(engine) = context.reader().await? else { return Ok(()) };
+        forget_in(&engine, which).await
+    };
+    let ended = ended.await;
+    record.borrow_mut().ended = Some(ended);
+}
+
+pub async fn forget_in(engine: &Engine, which: Which) -> Result<()> {
+    let forgotten = match which {
+        Which::Mailbox(number) => engine.forget().mailboxes([mail::mailbox(number)]).finish().await,
+        Which::Before(time) => engine.forget().all_mailboxes().before(time).finish().await,
+    };
+    match forgotten {
+        // Nothing was pushed into it yet.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        forgotten => forgotten.map(drop),
+    }
+}
+
+/// Sweeps so many times, one after the other.
+pub async fn sweep(context: Context, sweeps: u64, runs_kept: Option<usize>, record: Records) {
+    let ended = async {
+        context.begin().await;
+        let Some(engine) = context.reader().await? else { return Ok(()) };
+        for _ in 0..sweeps {
+            context.network.begin_sweep(context.number);
+            let report = sweep_in(&engine, runs_kept).await?;
+            record.borrow_mut().swept.push(report);
+        }
+        Ok(())
+    };
+    let ended = ended.await;
+    record.borrow_mut().ended = Some(ended);
+}
+
+pub async fn sweep_in(engine: &Engine, runs_kept: Option<usize>) -> Result<SweepReport> {
+    let sweep = engine.sweep();
+    let sweep = match runs_kept {
+        Some(runs) => sweep.runs_kept(runs),
+        None => sweep,
+    };
+    sweep.finish().await
 }

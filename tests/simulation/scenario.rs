@@ -5,9 +5,10 @@ use crate::files::Machine;
 use crate::mail::FOLDERS;
 use crate::model::{APPENDED, PULLED};
 use crate::objects::Conditions;
+use crate::process::Which;
 use crate::random::Random;
 use crate::store::{self, Blow, Manner, Network, Phase, Point, Weather};
-use crate::world::{World, now};
+use crate::world::{Push, Start, World, now};
 use mailrail::{Key, Protection};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -34,10 +35,10 @@ pub fn run(seed: u64, with_log: bool) -> Outcome {
     let mut random = Random::new(seed);
     let setting = match (seed % 2, random.below(100)) {
         (0, _) => Setting::Files,
-        (_, 0..6) => Setting::Alone(Conditions::Ignored),
-        (_, 6..12) => Setting::Alone(Conditions::Raced),
-        (_, 12..20) => Setting::Crowded(Conditions::Ignored),
-        (_, 20..32) => Setting::Crowded(Conditions::Raced),
+        (_, 0..5) => Setting::Alone(Conditions::Ignored),
+        (_, 5..10) => Setting::Alone(Conditions::Raced),
+        (_, 10..20) => Setting::Crowded(Conditions::Ignored),
+        (_, 20..38) => Setting::Crowded(Conditions::Raced),
         _ => Setting::Objects,
     };
     let machine = Machine::new(random.next());
@@ -78,7 +79,7 @@ impl Story {
     /// Rounds in which things go wrong, and then an end in which nothing does.
     fn told(&mut self) -> Result<(), String> {
         self.populate();
-        if self.world.random.per_mille(25) {
+        if self.world.random.per_mille(160) {
             self.lengthen()?;
         }
         let rounds = self.world.random.between(2, 3);
@@ -86,7 +87,7 @@ impl Story {
             if round > 0 && self.world.random.per_mille(650) {
                 self.change();
             }
-            self.round()?;
+            self.round(round > 0)?;
         }
         self.end()
     }
@@ -133,6 +134,10 @@ impl Story {
                 continue;
             }
             let key = random.pick(&keys).clone();
+            // Enough stay for two commits.
+            if change == Event::Gone && keys.iter().filter(|(mailbox, _)| *mailbox == key.0).count() <= 5 {
+                continue;
+            }
             let (folder, bits) = (*random.pick(&FOLDERS), random.below(8) as u8);
             network.count(change);
             model.change(&key, |mut version| match change {
@@ -156,29 +161,68 @@ impl Story {
         }
     }
 
-    fn round(&mut self) -> Result<(), String> {
-        let (rows, late) = (self.rows, self.world.late());
-        let failing = if self.world.random.per_mille(200) { 25 } else { 0 };
+    fn round(&mut self, is_later: bool) -> Result<(), String> {
+        let (rows, late, forgot) = (self.rows, self.world.late(), self.world.forgot());
+        let failing = if self.world.random.per_mille(400) { 30 } else { 0 };
+        let is_sweeping = self.is_lawful() && self.world.random.per_mille(if is_later { 900 } else { 100 });
+        let mut stored = 0;
+        if is_sweeping && is_later {
+            if self.world.random.per_mille(600) {
+                // So that all of it is known.
+                stored = self.world.push_directly()?.messages.stored;
+            }
+            if self.world.random.per_mille(900) {
+                let which = self.which();
+                self.world.forget_directly(which)?;
+            }
+        }
         self.machine.failing(failing);
         let tampered = self.world.network.tampered();
         let phase = self.phase();
         let processes = self.begin(phase);
-        let blow = phase.and_then(|phase| self.blow(phase, &processes));
-        self.world.network.strike(blow);
+        let mut blows: Vec<Blow> = phase.and_then(|phase| self.blow(phase, &processes)).into_iter().collect();
+        if is_sweeping {
+            self.begin_sweeping(&mut blows);
+        }
+        self.world.network.strike(blows);
         let round = self.world.run()?;
-        self.world.network.strike(None);
+        self.world.network.strike(Vec::new());
         self.machine.failing(0);
         let read_data = self.world.random.per_mille(100);
-        let (check, _) = self.world.inspect(read_data)?;
+        let (check, restored) = self.world.inspect(read_data)?;
         self.rows = check.messages;
-        let is_exact = round.is_undisturbed && self.world.late() == late && self.world.network.tampered() == tampered;
-        if is_exact && self.rows - rows != round.stored {
+        let is_exact = round.is_undisturbed
+            && self.world.late() == late
+            && self.world.forgot() == forgot
+            && self.world.network.tampered() == tampered;
+        let more = self.rows.saturating_sub(rows + stored);
+        if is_exact && !(round.stored..=round.stored + round.quarantined).contains(&more) {
             return Err(format!(
                 "runs say that they stored {} messages, and there were {rows}, and are {}",
                 round.stored, self.rows
             ));
         }
+        if self.world.random.per_mille(250) {
+            self.world.look_back()?;
+        }
+        let time = self.world.network.rest();
+        self.world.history.remember(time, restored);
         Ok(())
+    }
+
+    /// Whether several may write.
+    fn is_lawful(&self) -> bool {
+        matches!(self.setting, Setting::Files | Setting::Objects)
+    }
+
+    /// What is to be forgotten: mostly a mailbox.
+    fn which(&mut self) -> Which {
+        let World { random, mailboxes, history, network, .. } = &mut self.world;
+        let times = history.times();
+        if random.per_mille(700) || times.is_empty() {
+            return Which::Mailbox(random.below(*mailboxes as u64) as usize);
+        }
+        Which::Before(if random.per_mille(500) { *random.pick(&times) } else { network.time() })
     }
 
     /// At what the round's blow is to fall, if there is to be one.
@@ -187,6 +231,7 @@ impl Story {
             Phase::Intake,
             Phase::Pack,
             Phase::Pack,
+            Phase::Commit,
             Phase::Commit,
             Phase::Commit,
             Phase::Segment,
@@ -204,8 +249,8 @@ impl Story {
     fn begin(&mut self, phase: Option<Phase>) -> Vec<usize> {
         let mut processes = Vec::new();
         if phase == Some(Phase::Restore) {
-            let weather = self.weather();
-            processes.push(self.world.restore(weather));
+            let start = self.start();
+            processes.push(self.world.restore(start));
         }
         // What comes last must be come to.
         self.is_calm = matches!(phase, Some(Phase::Segment | Phase::Record | Phase::Idle));
@@ -232,60 +277,138 @@ impl Story {
             }
         }
         if self.world.random.per_mille(150) {
-            let weather = self.weather();
-            processes.push(self.world.restore(weather));
+            let start = self.start();
+            processes.push(self.world.restore(start));
         }
         if self.world.random.per_mille(100) {
-            let weather = self.weather();
-            processes.push(self.world.check(weather));
+            let start = self.start();
+            processes.push(self.world.check(start));
         }
         processes
     }
 
+    /// Begins processes that forget and sweep beside the others, and adds the blows that fall on them.
+    fn begin_sweeping(&mut self, blows: &mut Vec<Blow>) {
+        if self.world.random.per_mille(350) {
+            let (which, start) = (self.which(), self.start());
+            let process = self.world.forget(which, start);
+            if self.world.random.per_mille(750) {
+                blows.extend(self.blow(Phase::Forget, &[process]));
+            }
+        }
+        if self.world.random.per_mille(250) {
+            self.read_beside();
+        }
+        let phases = [
+            Phase::Look,
+            Phase::Mark,
+            Phase::Mark,
+            Phase::Fence,
+            Phase::Fence,
+            Phase::ReadAgain,
+            Phase::ReadAgain,
+            Phase::Verdict,
+            Phase::Verdict,
+            Phase::Delete,
+            Phase::Delete,
+            Phase::Done,
+            Phase::Done,
+            Phase::Tidy,
+        ];
+        // Two that begin at the same time want to be the same sweep.
+        let delay = self.world.random.below(40_000);
+        for _ in 0..if self.world.random.per_mille(700) { 2 } else { 1 } {
+            let mut start = self.start();
+            if self.world.random.per_mille(500) {
+                start.delay = delay;
+            }
+            let sweeps = self.world.random.between(1, 3);
+            let process = self.world.sweep(sweeps, start);
+            if self.world.random.per_mille(850) {
+                let phase = *self.world.random.pick(&phases);
+                blows.extend(self.blow(phase, &[process]));
+            }
+        }
+    }
+
+    /// Begins a restore or check that sleeps in the midst of it, and a process that forgets meanwhile.
+    fn read_beside(&mut self) {
+        let random = &mut self.world.random;
+        let weather = Weather { stall: Some(random.between(6, 24)), ..Weather::default() };
+        let start = Start { weather, delay: 0 };
+        let is_restore = random.per_mille(700);
+        let delay = random.between(5_000, 15_000);
+        if is_restore {
+            self.world.restore(start);
+        } else {
+            self.world.check(start);
+        }
+        let which = self.which();
+        self.world.forget(which, Start { weather: Weather::default(), delay });
+    }
+
     fn push(&mut self, transfers: usize) -> usize {
-        let weather = self.weather();
-        self.world.push(transfers, weather)
+        let start = self.start();
+        let random = &mut self.world.random;
+        let again = random.per_mille(200).then(|| random.below(30_000));
+        let is_failing = random.per_mille(200);
+        if again.is_some() {
+            self.world.network.count(Event::Veteran);
+        }
+        self.world.push(start, Push { transfers, again, is_failing })
     }
 
     fn append(&mut self) -> usize {
-        let weather = self.weather();
-        self.world.append(0, weather)
+        let start = self.start();
+        self.world.append(0, start)
     }
 
-    fn weather(&mut self) -> Weather {
+    fn start(&mut self) -> Start {
         let random = &mut self.world.random;
+        let delay = if random.per_mille(400) { random.below(40_000) } else { 0 };
         let mut weather = Weather { slow: random.below(30), ..Weather::default() };
+        weather.stall = random.per_mille(250).then(|| random.between(1, 60));
         if random.per_mille(600) && !std::mem::take(&mut self.is_calm) {
             weather.faults = random.between(1, 3);
             let mut rate = |often: u64| if random.per_mille(500) { often } else { 0 };
-            (weather.answer_lost, weather.late) = (rate(70), rate(40));
+            (weather.answer_lost, weather.late) = (rate(70), rate(60));
             (weather.throttled, weather.transient) = (rate(15), rate(12));
             (weather.short, weather.flipped) = (rate(20), rate(20));
         }
-        weather
+        Start { weather, delay }
     }
 
     fn blow(&mut self, phase: Phase, processes: &[usize]) -> Option<Blow> {
+        let is_on_disk = self.setting == Setting::Files;
         let random = &mut self.world.random;
         let process = *processes.first()?;
         let skip = match phase {
             Phase::Intake => random.below(14),
             Phase::Pack => random.below(2),
             Phase::Commit => random.below(5),
-            Phase::Segment | Phase::Record => 0,
+            Phase::Segment | Phase::Record | Phase::Mark | Phase::Verdict | Phase::Done | Phase::Forget => 0,
             Phase::Idle => random.below(2),
             Phase::Restore => random.below(7),
+            Phase::Look => random.below(25),
+            Phase::Fence | Phase::ReadAgain | Phase::Tidy => random.below(6),
+            Phase::Delete => random.below(3),
         };
-        let point = match random.below(6) {
+        let point = match random.below(10) {
             0 => Point::Before,
             1 => Point::After,
             // Mostly between writing and syncing.
-            2..4 => Point::Inside(2),
+            2..7 => Point::Inside(2),
+            7 => Point::Inside(random.between(3, 6)),
             _ => Point::Inside(random.below(14)),
         };
+        let power = match (is_on_disk, phase.is_of_sweep()) {
+            (true, false) => 50,
+            (true, true) => 30,
+            (false, _) => 15,
+        };
         let manner = match random.below(100) {
-            0..35 => Manner::Kill,
-            35..75 => Manner::Power,
+            draw if draw < power => Manner::Power,
+            ..75 => Manner::Kill,
             75..90 => Manner::Drop,
             _ => Manner::Stop,
         };
@@ -294,27 +417,46 @@ impl Story {
 
     /// Nothing goes wrong any more: runs come to their end, nothing is there twice, and all is as in the sources.
     fn end(&mut self) -> Result<(), String> {
-        let weather = Weather::default();
-        self.world.append(0, weather);
-        self.world.run()?;
-        let late = self.world.late();
-        self.world.push(1, weather);
-        let round = self.world.run()?;
-        if !round.is_undisturbed {
-            return Err("a run without faults did not come to its end".to_owned());
-        }
-        self.world.drain();
-        if self.world.late() > late {
-            // What came late may have taken back flags and places.
-            self.world.push_directly()?;
-        }
+        self.world.lasting.clear();
+        self.move_all()?;
         let (check, restored) = self.world.inspect(true)?;
-        let rows_max = self.world.model.rows_max(self.world.late() > 0);
+        let rows_max = self.world.model.rows_max(self.world.late() > 0) + self.world.faulted();
         if check.messages > rows_max {
             return Err(format!("there are {} rows for {rows_max} messages", check.messages));
         }
         let Some(engine) = self.world.engine()? else { return Err("there is no repository".to_owned()) };
         self.world.model.verify_exactly(&restored)?;
+        self.find_nothing_to_do()?;
+        self.measure()?;
+        self.compare(&engine)?;
+        if self.is_lawful() {
+            self.clear_away()?;
+        }
+        Ok(())
+    }
+
+    /// Runs in which nothing goes wrong.
+    fn move_all(&mut self) -> Result<(), String> {
+        let start = Start::default();
+        let push = Push { transfers: 1, again: None, is_failing: false };
+        loop {
+            self.world.append(0, start);
+            self.world.run()?;
+            let (late, forgot) = (self.world.late(), self.world.forgot());
+            self.world.push(start, push);
+            let round = self.world.run()?;
+            if !round.is_undisturbed {
+                return Err("a run without faults did not come to its end".to_owned());
+            }
+            self.world.drain();
+            // What came late may have taken back flags and places, or what was pushed.
+            if (self.world.late(), self.world.forgot()) == (late, forgot) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn find_nothing_to_do(&mut self) -> Result<(), String> {
         let commits = self.world.network.keys("mailboxes/").len();
         let again = self.world.push_directly()?;
         if again.messages.stored > 0 || again.changes != Default::default() {
@@ -323,16 +465,51 @@ impl Story {
         if self.world.network.keys("mailboxes/").len() != commits {
             return Err("a run that has nothing to do commits".to_owned());
         }
-        self.measure()?;
-        self.compare(&engine)
+        Ok(())
+    }
+
+    /// Nobody disturbs the sweeps any more: nothing stays that nobody needs, and what is needed stays.
+    fn clear_away(&mut self) -> Result<(), String> {
+        self.sweep_twice()?;
+        let (check, restored) = self.world.inspect(true)?;
+        if check.orphans > 0 {
+            return Err(format!("{} packs that nobody needs stay", check.orphans));
+        }
+        self.world.model.verify_exactly(&restored)?;
+        self.find_nothing_to_do()?;
+        self.world.look_back()?;
+        if !self.world.random.per_mille(250) {
+            return Ok(());
+        }
+        (0..self.world.mailboxes).try_for_each(|mailbox| self.world.forget_directly(Which::Mailbox(mailbox)))?;
+        self.sweep_twice()?;
+        let (packs, commits) = (self.world.network.keys("packs/").len(), self.world.network.keys("mailboxes/").len());
+        // A commit that says that all is forgotten, and a fence for the sake of who died.
+        if packs > 0 || commits > 2 * self.world.mailboxes {
+            return Err(format!("all is forgotten, and {packs} packs and {commits} commits stay"));
+        }
+        self.world.inspect(false)?;
+        self.world.look_back()?;
+        self.move_all()?;
+        let (_, restored) = self.world.inspect(true)?;
+        self.world.model.verify_exactly(&restored)
+    }
+
+    /// The first sweep fences the writers that died, the second takes what they left; the third finds nothing.
+    fn sweep_twice(&mut self) -> Result<(), String> {
+        self.world.sweep_directly()?;
+        self.world.sweep_directly()?;
+        let last = self.world.sweep_directly()?;
+        let is_idle = (last.epoch, last.resumed, last.bytes_freed(), last.spared.objects) == (0, 0, 0, 0);
+        if is_idle { Ok(()) } else { Err(format!("a sweep that has nothing to do does something: {last:?}")) }
     }
 
     /// It was not too little: two mailboxes, two commits for each of them, two packs.
     fn measure(&self) -> Result<(), String> {
         let network = &self.world.network;
-        let (commits, packs) = (network.keys("mailboxes/").len(), network.keys("packs/").len());
-        let is_enough = commits >= 2 * self.world.mailboxes && packs > 1;
-        if is_enough { Ok(()) } else { Err(format!("too little happened: {commits} commits, {packs} packs")) }
+        let (commits, packs) = (network.commits(), network.keys("packs/").len());
+        let is_enough = commits.iter().filter(|commits| **commits >= 2).count() == self.world.mailboxes && packs > 1;
+        if is_enough { Ok(()) } else { Err(format!("too little happened: {commits:?} commits, {packs} packs")) }
     }
 
     /// The comparison, which knows one source only, agrees.
@@ -350,13 +527,13 @@ impl Story {
     fn crowded(&mut self) -> Result<(), String> {
         self.populate();
         self.world.is_lawless = true;
-        let weather = Weather::default();
         if self.world.random.per_mille(500) {
             self.world.push_directly()?;
             self.change();
         }
-        self.world.push(1, weather);
-        self.world.push(1, weather);
+        for _ in 0..3 {
+            self.world.push(Start::default(), Push { transfers: 1, again: None, is_failing: false });
+        }
         let round = self.world.run();
         let is_told = !round?.is_undisturbed;
         let sound = self.world.inspect(false);
@@ -375,7 +552,7 @@ impl Story {
         self.world.network.count(Event::DetectedLoss);
         let Some(engine) = self.world.engine()? else { return Err(wrong) };
         let check = now(engine.check().finish())?;
-        let restored = crate::world::restored(&engine)?;
+        let restored = crate::world::restored(&engine, None)?;
         let is_noticed = !check.is_sound() || restored.report.failed > 0;
         if is_noticed { Ok(()) } else { Err(format!("a silent loss: {wrong}")) }
     }

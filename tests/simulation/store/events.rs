@@ -1,7 +1,7 @@
 //! What happens in the network, one event after the other.
 
 use super::client::in_files;
-use super::{BEGIN, Blow, Due, Fate, Manner, Operation, Phase, Point, State};
+use super::{BEGIN, Blow, Due, Fate, Forgot, Manner, Operation, Part, Phase, Point, State};
 use crate::coverage::Event;
 use crate::objects::{Answer, Backend, Call, Conditions, Reply};
 use mailrail::store::Created;
@@ -13,13 +13,15 @@ impl State {
         self.sequence += 1;
         let id = self.sequence;
         let fate = self.fate(process, &call);
-        let effect = self.latency(process);
+        let effect = self.latency(process) + self.stall(process, &call);
+        let phase = self.phase(process, &call);
         self.note(|| {
             format!("p{process} {call}{}", if fate == Fate::Normal { String::new() } else { format!(" ({fate:?})") })
         });
         let mut operation = Operation {
             process,
             call,
+            phase,
             fate,
             reply: None,
             is_effective: false,
@@ -47,11 +49,13 @@ impl State {
 
     fn fate(&mut self, process: usize, call: &Call) -> Fate {
         let weather = self.processes[process].weather;
-        if weather.faults == 0 || matches!(call, Call::Idle) {
+        if weather.faults == 0 || call.is_rest() {
             return Fate::Normal;
         }
         let (is_write, is_read) = (call.is_write(), matches!(call, Call::Read(..)));
-        let late = if self.is_late_possible { weather.late } else { 0 };
+        // The rare ones that decide something.
+        let weight = if call.is_commit() || self.processes[process].part == Part::Sweep { 3 } else { 1 };
+        let late = if self.is_late_possible { weather.late * weight } else { 0 };
         let fates = [
             (Fate::AnswerLost, weather.answer_lost, is_write, Event::AnswerLost),
             (Fate::Late, late, is_write, Event::Transient),
@@ -81,6 +85,20 @@ impl State {
         self.random.between(50, 1_000)
     }
 
+    /// How long a process does nothing before it asks for this.
+    fn stall(&mut self, process: usize, call: &Call) -> u64 {
+        if let Call::Sleep(time) = call {
+            return *time;
+        }
+        let process = &mut self.processes[process];
+        process.operations += 1;
+        if process.weather.stall != Some(process.operations) {
+            return 0;
+        }
+        self.coverage.count(Event::Stalled);
+        self.random.between(20_000, 300_000)
+    }
+
     fn after(&mut self, delay: u64, due: Due) -> (u64, u64) {
         self.sequence += 1;
         let at = (self.now + delay, self.sequence);
@@ -91,7 +109,7 @@ impl State {
     pub(super) fn step(&mut self) -> bool {
         let Some(((at, _), due)) = self.due.pop_first() else { return false };
         self.now = self.now.max(at);
-        self.clock.set(BEGIN + Duration::from_micros(self.now));
+        self.show_time();
         match due {
             Due::Effect(id) => self.effect(id),
             Due::Write(id) => self.write(id),
@@ -100,12 +118,16 @@ impl State {
         true
     }
 
+    pub(super) fn show_time(&self) {
+        self.clock.set(BEGIN + Duration::from_micros(self.now + self.ahead));
+    }
+
     fn effect(&mut self, id: u64) {
         let Some(operation) = self.operations.get(&id) else { return };
         let (process, fate, is_abandoned) = (operation.process, operation.fate, operation.is_abandoned);
-        let call = operation.call.clone();
-        let blow = if is_abandoned || fate == Fate::Late { None } else { self.falls(process, &call) };
-        self.struck = self.struck.or(blow);
+        let (call, phase) = (operation.call.clone(), operation.phase);
+        let blow = if is_abandoned || fate == Fate::Late { None } else { self.falls(process, phase) };
+        self.struck.extend(blow);
         if let Some(blow) = blow.filter(|blow| blow.manner != Manner::Stop) {
             self.note(|| format!("p{process} is struck at {call}: {blow:?}"));
             match blow.point {
@@ -133,13 +155,17 @@ impl State {
     /// The second half of a create that is not atomic.
     fn write(&mut self, id: u64) {
         let Some(operation) = self.operations.get(&id) else { return };
-        let call = operation.call.clone();
+        let (process, call) = (operation.process, operation.call.clone());
         if let (Backend::Objects(objects), Call::Create(key, octets)) = (&mut self.backend, &call)
             && objects.put(key, octets)
         {
             self.coverage.count(Event::RaceBothWon);
         }
-        self.took_effect(id, Ok(Answer::Created(Created::New)));
+        let reply = Ok(Answer::Created(Created::New));
+        if let Some(journal) = call.journal() {
+            self.came_to_journal(process, journal, &reply);
+        }
+        self.took_effect(id, reply);
     }
 
     fn took_effect(&mut self, id: u64, reply: Reply) {
@@ -175,9 +201,15 @@ impl State {
             return;
         }
         self.coverage.count(Event::LateWrite);
-        if call.is_commit() {
+        let part = self.processes[process].part;
+        if part == Part::Sweep {
+            self.coverage.count(Event::LateSweep);
+        }
+        let is_new = matches!(reply, Ok(Answer::Created(Created::New)));
+        self.is_journal_late |= is_new && call.is_commit();
+        if call.is_commit() && part == Part::Write {
             self.coverage.count(Event::LateCommit);
-            if matches!(reply, Ok(Answer::Created(Created::New))) {
+            if is_new {
                 self.late_commits.push(self.processes[process].generation);
             }
         }
@@ -204,7 +236,7 @@ impl State {
         let Some(operation) = self.operations.get(&id) else { return };
         let process = operation.process;
         let overtaken = self.operations.range(..id).any(|(_, older)| {
-            older.process == process && !older.is_answered && !older.is_abandoned && !matches!(older.call, Call::Idle)
+            older.process == process && !older.is_answered && !older.is_abandoned && !older.call.is_rest()
         });
         if overtaken {
             self.coverage.count(Event::Reordered);
@@ -218,17 +250,14 @@ impl State {
     }
 
     /// Whether the blow falls now.
-    fn falls(&mut self, process: usize, call: &Call) -> Option<Blow> {
-        let is_restore = self.processes[process].is_restore;
-        let blow = self.blow.as_mut().filter(|blow| blow.process == process)?;
-        if blow.phase != phase(call, is_restore) {
+    fn falls(&mut self, process: usize, phase: Option<Phase>) -> Option<Blow> {
+        let is_meant = |blow: &Blow| blow.process == process && Some(blow.phase) == phase;
+        let at = self.blows.iter().position(is_meant)?;
+        if self.blows[at].skip > 0 {
+            self.blows[at].skip -= 1;
             return None;
         }
-        if blow.skip > 0 {
-            blow.skip -= 1;
-            return None;
-        }
-        self.blow.take()
+        Some(self.blows.swap_remove(at))
     }
 
     fn die_inside(&mut self, process: usize, call: &Call, steps: u64) {
@@ -243,8 +272,11 @@ impl State {
 
     /// Does what is asked for, at once.
     pub(super) fn apply(&mut self, process: usize, call: &Call) -> Reply {
+        let part = self.processes[process].part;
+        let is_counted = part == Part::Sweep && !self.processes[process].is_direct;
+        let was_there = is_counted && matches!(call, Call::Delete(key) if self.is_there(key));
         let reply = match (&mut self.backend, &self.processes[process].store) {
-            (_, _) if matches!(call, Call::Idle) => Ok(Answer::Done),
+            (_, _) if call.is_rest() => Ok(Answer::Done),
             (Backend::Objects(objects), _) => {
                 let overwritten = objects.overwritten;
                 let reply = objects.apply(call);
@@ -254,8 +286,14 @@ impl State {
             (Backend::Files(_), Some(store)) => in_files(store, call),
             (Backend::Files(_), None) => Err(Error::new(ErrorKind::Internal, "a process without a file store")),
         };
-        if call.is_commit() && matches!(reply, Ok(Answer::Created(Created::Exists))) {
-            self.coverage.count(Event::Taken);
+        if is_counted {
+            self.count_sweep(call, &reply, was_there);
+        }
+        match call.journal() {
+            Some(journal) if reply.is_ok() || self.is_there(call.key()) => {
+                self.came_to_journal(process, journal, &reply);
+            }
+            _ => {}
         }
         if let Err(error) = &reply {
             if error.kind() != ErrorKind::NotFound {
@@ -264,6 +302,34 @@ impl State {
             self.note(|| format!("p{process} {call}: {error}"));
         }
         reply
+    }
+
+    /// Notes what a create in a journal came to.
+    fn came_to_journal(&mut self, process: usize, journal: &str, reply: &Reply) {
+        if matches!(reply, Ok(Answer::Created(Created::Exists))) {
+            self.coverage.count(Event::Taken);
+            return;
+        }
+        self.sequence += 1;
+        let at = self.sequence;
+        match self.processes[process].part {
+            // Who was struck down in the midst of it, or whose disk failed, may have created it all the same.
+            Part::Forget => self.forgot.push(Forgot { process, journal: journal.to_owned(), at }),
+            Part::Write => {
+                *self.commits.entry(journal.to_owned()).or_default() += 1;
+                if reply.is_ok() {
+                    self.committed.insert((process, journal.to_owned()), at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_there(&self, key: &str) -> bool {
+        match &self.backend {
+            Backend::Objects(objects) => objects.has(key),
+            Backend::Files(machine) => machine.has(key),
+        }
     }
 
     /// Nobody waits for the operation any more.
@@ -276,7 +342,7 @@ impl State {
         // Whoever is killed does nothing more on its disk; in a network its request may be under way.
         let is_lost = match self.ending {
             Some(Manner::Power | Manner::Kill) if is_on_disk => true,
-            _ => self.random.per_mille(300),
+            _ => self.random.per_mille(200),
         };
         if is_over || is_lost {
             self.operations.remove(&id);
@@ -301,18 +367,6 @@ impl State {
         if let Some(log) = &mut self.log {
             log.push(format!("{now:>9} {}", line()));
         }
-    }
-}
-
-fn phase(call: &Call, is_restore: bool) -> Phase {
-    match call {
-        Call::Idle => Phase::Idle,
-        _ if is_restore => Phase::Restore,
-        Call::Put(key, _) if key.starts_with("packs/") => Phase::Pack,
-        Call::Put(key, _) if key.starts_with("index/") => Phase::Segment,
-        Call::Put(key, _) | Call::Create(key, _) if key.starts_with("runs/") => Phase::Record,
-        Call::Create(key, _) if key.starts_with("mailboxes/") => Phase::Commit,
-        _ => Phase::Intake,
     }
 }
 

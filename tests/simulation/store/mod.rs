@@ -2,6 +2,7 @@
 //! the seed decides; a process can be struck down at any of them.
 mod client;
 mod events;
+mod phases;
 
 use crate::coverage::{Coverage, Event};
 use crate::files::{Machine, ROOT};
@@ -12,7 +13,8 @@ use futures::future::FutureExt;
 use mailrail::runtime::Inline;
 use mailrail::store::{FileStore, Store};
 use mailrail::testing::{ManualClock, SeededRandomness};
-use std::collections::{BTreeMap, BTreeSet};
+use phases::Stage;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
@@ -33,6 +35,17 @@ pub struct Weather {
     pub flipped: u64,
     /// Not a fault: an answer that takes very long.
     pub slow: u64,
+    /// Not a fault: the operation of this number is one before which the process sleeps.
+    pub stall: Option<u64>,
+}
+
+/// What a process does, which tells its phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Write,
+    Read,
+    Forget,
+    Sweep,
 }
 
 /// Where a process is struck down.
@@ -45,6 +58,22 @@ pub enum Phase {
     Record,
     Idle,
     Restore,
+    Forget,
+    Look,
+    Mark,
+    Fence,
+    ReadAgain,
+    Verdict,
+    Delete,
+    Done,
+    Tidy,
+}
+
+impl Phase {
+    pub fn is_of_sweep(self) -> bool {
+        use Phase::{Delete, Done, Fence, Look, Mark, ReadAgain, Tidy, Verdict};
+        matches!(self, Look | Mark | Fence | ReadAgain | Verdict | Delete | Done | Tidy)
+    }
 }
 
 /// How a process is struck down.
@@ -96,15 +125,35 @@ struct State {
     backend: Backend,
     coverage: Coverage,
     log: Option<Vec<String>>,
-    blow: Option<Blow>,
-    struck: Option<Blow>,
+    /// Microseconds by which the clock is ahead of that.
+    ahead: u64,
+    /// At most one for each process.
+    blows: Vec<Blow>,
+    struck: VecDeque<Blow>,
     /// The process being ended, and how.
     ending: Option<Manner>,
     /// Whether writes of those who are gone may come through.
     is_late_possible: bool,
     /// Generations of the source whose commits came late since this was last asked for.
     late_commits: Vec<usize>,
+    /// Whether anything in a journal came late since this was last asked for.
+    is_journal_late: bool,
+    /// The forgetting checkpoints that may have taken effect since this was last asked for.
+    forgot: Vec<Forgot>,
+    /// When each process last committed to each journal, as a number in the order of what happens.
+    committed: BTreeMap<(usize, String), u64>,
+    /// How many commits by writers each journal got.
+    commits: BTreeMap<String, u64>,
     tampered: u64,
+}
+
+/// A forgetting checkpoint that took effect, or may have.
+#[derive(Clone, Debug)]
+pub struct Forgot {
+    pub process: usize,
+    pub journal: String,
+    /// When, as a number in the order of what happens.
+    pub at: u64,
 }
 
 struct Process {
@@ -112,7 +161,11 @@ struct Process {
     weather: Weather,
     /// The generation of the source that it moves.
     generation: usize,
-    is_restore: bool,
+    part: Part,
+    /// How far its sweep is.
+    stage: Stage,
+    /// How many operations it began.
+    operations: u64,
     /// Its operations are done at once.
     is_direct: bool,
     /// How many of its reads were tampered with, and how many operations failed.
@@ -141,6 +194,7 @@ enum Fate {
 struct Operation {
     process: usize,
     call: Call,
+    phase: Option<Phase>,
     fate: Fate,
     reply: Option<Reply>,
     is_effective: bool,
@@ -165,18 +219,23 @@ impl Network {
             backend,
             coverage: Coverage::default(),
             log: with_log.then(Vec::new),
-            blow: None,
-            struck: None,
+            ahead: 0,
+            blows: Vec::new(),
+            struck: VecDeque::new(),
             ending: None,
             is_late_possible,
             late_commits: Vec::new(),
+            is_journal_late: false,
+            forgot: Vec::new(),
+            committed: BTreeMap::new(),
+            commits: BTreeMap::new(),
             tampered: 0,
         };
         Self(Arc::new(Mutex::new(state)))
     }
 
     /// Another process; gives its number and its store.
-    pub fn process(&self, generation: usize, weather: Weather, is_restore: bool) -> (usize, Arc<dyn Store>) {
+    pub fn process(&self, generation: usize, weather: Weather, part: Part) -> (usize, Arc<dyn Store>) {
         let mut state = self.state();
         let number = state.processes.len();
         let store = match &state.backend {
@@ -187,15 +246,31 @@ impl Network {
                 Some(FileStore::with(ROOT, files, Arc::new(Inline), &randomness).expect("a file store"))
             }
         };
-        state.processes.push(Process { store, weather, generation, is_restore, is_direct: false, faults: 0 });
+        let (stage, operations) = (Stage::default(), 0);
+        state.processes.push(Process {
+            store,
+            weather,
+            generation,
+            part,
+            stage,
+            operations,
+            is_direct: false,
+            faults: 0,
+        });
         (number, Arc::new(Client { network: self.clone(), process: number }))
     }
 
     /// A process whose operations are done at once, without faults.
-    pub fn direct(&self, generation: usize) -> (usize, Arc<dyn Store>) {
-        let (number, store) = self.process(generation, Weather::default(), false);
+    pub fn direct(&self, generation: usize, part: Part) -> (usize, Arc<dyn Store>) {
+        let (number, store) = self.process(generation, Weather::default(), part);
         self.state().processes[number].is_direct = true;
         (number, store)
+    }
+
+    /// The time, in nanoseconds since 1970.
+    pub fn time(&self) -> u64 {
+        let state = self.state();
+        (BEGIN + Duration::from_micros(state.now + state.ahead)).as_nanos() as u64
     }
 
     pub fn clock(&self) -> ManualClock {
@@ -207,13 +282,16 @@ impl Network {
         self.state().processes[process].faults
     }
 
-    pub fn strike(&self, blow: Option<Blow>) {
-        (self.state().blow, self.state().struck) = (blow, None);
+    /// The blows that are to come.
+    pub fn strike(&self, blows: Vec<Blow>) {
+        let mut state = self.state();
+        state.struck.clear();
+        state.blows = blows;
     }
 
-    /// The blow that has just fallen.
+    /// A blow that has just fallen.
     pub fn struck(&self) -> Option<Blow> {
-        self.state().struck.take()
+        self.state().struck.pop_front()
     }
 
     /// Ends processes: what they have under way is lost, or comes through, as `manner` says.
@@ -237,18 +315,37 @@ impl Network {
         self.state().step()
     }
 
-    /// Does everything that is still due.
-    pub fn drain(&self) {
-        while self.step() {}
-    }
-
     /// Waits for a while in which a process does nothing.
     pub fn idle(&self, process: usize) -> impl Future<Output = ()> + Send + use<> {
         Request::new(self, process, Call::Idle).map(drop)
     }
 
+    /// Waits for so many microseconds.
+    pub fn sleep(&self, process: usize, time: u64) -> impl Future<Output = ()> + Send + use<> {
+        Request::new(self, process, Call::Sleep(time)).map(drop)
+    }
+
+    /// A process begins a sweep.
+    pub fn begin_sweep(&self, process: usize) {
+        self.state().processes[process].stage = Stage::default();
+    }
+
+    /// An hour goes by in which nothing happens. Gives the time in the middle of it, in nanoseconds since 1970.
+    pub fn rest(&self) -> u64 {
+        const HOUR: u64 = 3_600_000_000;
+        let mut state = self.state();
+        let middle = BEGIN + Duration::from_micros(state.now + state.ahead + HOUR / 2);
+        state.ahead += HOUR;
+        state.show_time();
+        middle.as_nanos() as u64
+    }
+
     pub fn count(&self, event: Event) {
         self.state().coverage.count(event);
+    }
+
+    pub fn add(&self, event: Event, times: u64) {
+        self.state().coverage.add(event, times);
     }
 
     /// How many reads were tampered with.
@@ -259,6 +356,26 @@ impl Network {
     /// The generations of commits that came late since this was last asked for.
     pub fn late_commits(&self) -> Vec<usize> {
         std::mem::take(&mut self.state().late_commits)
+    }
+
+    /// Whether anything in a journal came late since this was last asked for.
+    pub fn is_journal_late(&self) -> bool {
+        std::mem::take(&mut self.state().is_journal_late)
+    }
+
+    /// The forgetting checkpoints that may have taken effect since this was last asked for.
+    pub fn forgot(&self) -> Vec<Forgot> {
+        std::mem::take(&mut self.state().forgot)
+    }
+
+    /// When a process last committed to a journal.
+    pub fn committed(&self, process: usize, journal: &str) -> Option<u64> {
+        self.state().committed.get(&(process, journal.to_owned())).copied()
+    }
+
+    /// How many commits with mail each journal got, also those that are deleted by now.
+    pub fn commits(&self) -> Vec<u64> {
+        self.state().commits.values().copied().collect()
     }
 
     pub fn log(&self, line: impl FnOnce() -> String) {
@@ -281,7 +398,7 @@ impl Network {
 
     /// The keys of all objects that begin with `prefix`.
     pub fn keys(&self, prefix: &str) -> BTreeSet<String> {
-        let (process, _) = self.direct(0);
+        let (process, _) = self.direct(0, Part::Read);
         let Ok(Answer::Listed(listed)) = self.state().apply(process, &Call::List(prefix.to_owned())) else {
             return BTreeSet::new();
         };
@@ -289,7 +406,7 @@ impl Network {
     }
 
     pub fn has(&self, key: &str) -> bool {
-        let (process, _) = self.direct(0);
+        let (process, _) = self.direct(0, Part::Read);
         matches!(self.state().apply(process, &Call::Length(key.to_owned())), Ok(Answer::Length(Some(_))))
     }
 
