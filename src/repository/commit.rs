@@ -10,7 +10,7 @@ use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
 use crate::source::{Kind, SourceId};
 use crate::wire::{Decoder, Encode};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The most octets that a block may hold decompressed. Blocks written by others are held to it.
 pub(crate) const BLOCK_MAX: usize = 64 << 20;
@@ -179,8 +179,8 @@ impl BlobTable {
     }
 
     /// The packs that it names, and up to where each is pointed into.
-    pub(crate) fn packs(&self) -> HashMap<PackId, u64> {
-        let mut packs = HashMap::new();
+    pub(crate) fn packs(&self) -> BTreeMap<PackId, u64> {
+        let mut packs = BTreeMap::new();
         for row in &self.rows {
             let end: &mut u64 = packs.entry(row.at.pack).or_default();
             *end = row.at.end().max(*end);
