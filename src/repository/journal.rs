@@ -9,7 +9,7 @@ use super::{MessageRow, Repository, mailbox_digest};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::wire::{from_hex, hex};
+use crate::wire::{counter_from_hex, from_hex, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
@@ -42,8 +42,7 @@ impl JournalName {
     /// The journal and sequence in a commit's key.
     pub(crate) fn of_commit(key: &str) -> Option<(Self, u64)> {
         let mut names = key.split('/').skip(2);
-        let (journal, sequence) = (from_hex(names.next()?).map(Self)?, from_hex(names.next()?)?);
-        let sequence = u64::from_be_bytes(sequence);
+        let (journal, sequence) = (from_hex(names.next()?).map(Self)?, counter_from_hex(names.next()?)?);
         (journal.commit(sequence) == key).then_some((journal, sequence))
     }
 

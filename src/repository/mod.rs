@@ -349,6 +349,15 @@ impl Repository {
         *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
 
+    /// Reads a small object: no more octets than it can have.
+    pub(crate) async fn read_small(&self, key: &str, octets_max: u64) -> Result<Bytes> {
+        match self.store().length(key).await? {
+            Some(length) if length > octets_max => Err(Error::damaged(format!("'{key}' is longer than it can be"))),
+            Some(length) => self.store().read(key, Some(0..length)).await,
+            None => Err(Error::new(ErrorKind::NotFound, format!("there is no object '{key}'"))),
+        }
+    }
+
     /// Opens a small sealed object: magic, salt, one frame.
     pub(crate) fn open_object(&self, kind: ObjectKind, key: &str, octets: &[u8]) -> Result<Vec<u8>> {
         let mut decoder = Decoder::new(octets);

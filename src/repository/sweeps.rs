@@ -15,6 +15,8 @@ use futures::TryStreamExt;
 const SCHEMA: u64 = 1;
 /// The most packs, and the most journals, that a mark names: what is left is for the next sweep.
 pub(crate) const MARKED_MAX: usize = 1 << 20;
+/// The longest record that is read, in octets.
+const OCTETS_MAX: u64 = 64 << 20;
 
 /// What a sweep condemns. Who knows of it points at none of these packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
     let mut listing = repository.store().list("sweeps/");
     while let Some(object) = listing.try_next().await? {
         let Some(name) = object.key.strip_prefix("sweeps/") else { continue };
-        let epoch = |digits: &str| crate::wire::from_hex(digits).map(u64::from_be_bytes);
+        let epoch = crate::wire::counter_from_hex;
         match name.split_once('-') {
             None => marked = marked.max(epoch(name).unwrap_or_default()),
             Some((digits, "done")) => done = done.max(epoch(digits).unwrap_or_default()),
@@ -95,7 +97,7 @@ async fn create(repository: &Repository, epoch: u64, what: &str, payload: &[u8])
 
 async fn read(repository: &Repository, epoch: u64, what: &str) -> Result<Option<Vec<u8>>> {
     let key = key(epoch, what);
-    match repository.store().read(&key, None).await {
+    match repository.read_small(&key, OCTETS_MAX).await {
         Ok(octets) => repository.open_object(ObjectKind::Sweep, &key, &octets).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -125,9 +127,11 @@ impl Mark {
         if decoder.number()? != SCHEMA {
             return Err(Error::new(ErrorKind::Unsupported, "the record of a sweep is of an unknown version"));
         }
-        let packs = (0..decoder.count(16)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>()?;
-        let journals = (0..decoder.count(17)?)
-            .map(|_| Ok((JournalName::of(decoder.array()?), decoder.number()?)))
+        let packs = (0..decoder.count_up_to(16, MARKED_MAX)?)
+            .map(|_| decoder.array().map(PackId::new))
+            .collect::<Result<_>>()?;
+        let journals = (0..decoder.count_up_to(17, MARKED_MAX)?)
+            .map(|_| Ok((JournalName::of(decoder.array()?), decoder.counter()?)))
             .collect::<Result<_>>()?;
         decoder.end()?;
         Ok(Self { packs, journals })

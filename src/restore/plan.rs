@@ -122,7 +122,7 @@ impl Planner {
         while window.len() < MESSAGES_MAX {
             let Some(planned) = self.message().await? else { break };
             let length = planned.row.length;
-            if !window.is_empty() && octets + length > self.window_octets {
+            if !window.is_empty() && length.saturating_add(octets) > self.window_octets {
                 self.held = Some(planned);
                 break;
             }
