@@ -81,7 +81,7 @@ enum Column {
 const COLUMNS: usize = Column::Pieces as usize + 1;
 
 /// The most rows in a block.
-pub(crate) const ROWS_MAX: usize = 1 << 21;
+pub(crate) const ROWS_MAX: usize = 1 << 20;
 /// The most keywords that all sets of a block have, and the most extensions that all its rows have.
 pub(crate) const ITEMS_MAX: usize = 1 << 21;
 
@@ -293,6 +293,11 @@ impl RowReader {
             last_position,
             last_seconds,
         })
+    }
+
+    /// How many rows are to come.
+    pub(crate) fn rows_left(&self) -> u32 {
+        self.rows_left
     }
 
     fn read<T>(&mut self, column: Column, read: impl FnOnce(&mut Decoder<'_>) -> Result<T>) -> Result<T> {

@@ -16,6 +16,8 @@ use std::collections::HashMap;
 pub(crate) const BLOCK_MAX: usize = 64 << 20;
 /// The most octets of a sealed head.
 pub(crate) const HEAD_MAX: usize = 16 << 20;
+/// The most new messages in a commit: twice what settings allow, since a batch may come on top.
+pub(crate) const MESSAGES_MAX: u64 = 1 << 19;
 /// The most folders in a commit's section, and the most names and companions that all of them have.
 pub(crate) const FOLDERS_MAX: usize = 1 << 20;
 /// The most blobs in a commit's table.
@@ -367,7 +369,7 @@ fn decode_head(octets: &[u8]) -> Result<Head> {
     let writer = decoder.array()?;
     let time = decoder.counter()?;
     let first_ordinal = decoder.counter()?;
-    let rows = decoder.number_up_to(u64::from(u32::MAX))? as u32;
+    let rows = decoder.number_up_to(MESSAGES_MAX)? as u32;
     let checkpoint = decoder.counter()?.checked_sub(1);
     let complete = decoder.byte()? != 0;
     let forgotten = decoder.counter()?.checked_sub(1);
@@ -475,7 +477,11 @@ impl CommitReader {
 
     /// The rows of a block of messages.
     pub(crate) fn messages(&self, block: Bytes) -> Result<RowReader> {
-        RowReader::new(block, self.head.first_ordinal)
+        let rows = RowReader::new(block, self.head.first_ordinal)?;
+        if rows.rows_left() != self.head.rows {
+            return Err(Error::damaged("a commit has not as many messages as its head says"));
+        }
+        Ok(rows)
     }
 
     /// The commit as others refer to it.

@@ -708,6 +708,30 @@ impl Fetched {
     }
 }
 
+/// A writer's tries to be the one who creates the next commit of a journal.
+#[derive(Debug, Default)]
+pub(crate) struct Contest {
+    sequence: u64,
+    lost: u32,
+}
+
+impl Contest {
+    /// How often one place may be lost.
+    const LOST_MAX: u32 = 64;
+
+    /// The place was another's. Whoever reads the journal then finds the next place; a store that hides commits would have them try for ever.
+    pub(crate) fn lose(&mut self, sequence: u64) -> Result<()> {
+        self.lost = if sequence == self.sequence { self.lost + 1 } else { 1 };
+        self.sequence = sequence;
+        if self.lost > Self::LOST_MAX {
+            return Err(Error::damaged(format!(
+                "commit {sequence} of a journal is there, says the store, and is not listed"
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// The sequences and lengths of a journal's commits, in order, as they are.
 pub(super) async fn listed(repository: &Repository, name: JournalName) -> Result<Vec<(u64, u64)>> {
     let prefix = name.prefix();

@@ -34,7 +34,7 @@ pub(crate) use commit::{
     CommitRef, CompressedBlock, Draft, FolderRecord, Place, Section, SourceRecord, decode_blobs,
     encode as encode_commit,
 };
-pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
+pub(crate) use journal::{Contents, Contest, Fetched as OpenCommit, Journal, JournalHead, JournalName};
 pub(crate) use moves::{MOVES, Move, Moves, check_moves, moved_pack, open_moves, read_moves, write_moves};
 pub(crate) use run::{
     Active, Ended, Heads, RunRecord, Token, chains, create_run_record, read_run_record, replace_run_record, run_key,

@@ -15,6 +15,8 @@ use futures::TryStreamExt;
 const SCHEMA: u64 = 1;
 /// The most packs, and the most journals, that a mark names: what is left is for the next sweep.
 pub(crate) const MARKED_MAX: usize = 1 << 20;
+/// How many sweeps may have lost all their records.
+const MISSING_MAX: u64 = 16;
 /// The longest record that is read, in octets.
 const OCTETS_MAX: u64 = 64 << 20;
 
@@ -38,10 +40,11 @@ pub(crate) struct Latest {
 
 /// The latest sweep, if there was one.
 pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
-    let (mut marked, mut done) = (0, 0);
+    let (mut marked, mut done, mut records) = (0, 0, 0);
     let mut listing = repository.store().list("sweeps/");
     while let Some(object) = listing.try_next().await? {
         let Some(name) = object.key.strip_prefix("sweeps/") else { continue };
+        records += 1;
         let epoch = crate::wire::counter_from_hex;
         match name.split_once('-') {
             None => marked = marked.max(epoch(name).unwrap_or_default()),
@@ -51,6 +54,10 @@ pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
     }
     // A listing may show that a sweep is done and not, any more than a moment before, its mark; none is done without.
     let epoch = marked.max(done);
+    // Each of them left a record at least; whoever believed a number that was made up would look for as many sweeps.
+    if epoch > records + MISSING_MAX {
+        return Err(Error::damaged(format!("there is a record of sweep {epoch}, and none of most sweeps before it")));
+    }
     Ok(Latest { epoch, is_open: done < epoch })
 }
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The most objects that one listing may have: packs of 64 MiB for 16 PiB. A listing that goes on ends in an error.
 pub(super) const LISTED_MAX: u64 = 1 << 28;
+/// The longest that an object is believed to be, in octets: what a store says beyond it counts as this, so that no sum overflows.
+const OBJECT_OCTETS_MAX: u64 = 1 << 34;
 /// How often a listing may come by the same key before it goes round in circles.
 const REPEATS_MAX: u32 = 8;
 
@@ -131,7 +133,8 @@ impl<'a> Watch<'a> {
             self.repeats = 0;
         }
         let is_possible = listed.key.starts_with(self.prefix) && check_key(&listed.key).is_ok();
-        Ok(is_possible.then_some(listed))
+        let length = listed.length.min(OBJECT_OCTETS_MAX);
+        Ok(is_possible.then_some(Listed { length, ..listed }))
     }
 }
 
@@ -164,7 +167,8 @@ impl Store for RetryingStore {
     }
 
     fn length<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
-        self.persist(move || self.inner.length(key))
+        let length = self.persist(move || self.inner.length(key));
+        length.map(|length| length.map(|length| length.map(|length| length.min(OBJECT_OCTETS_MAX)))).boxed()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed>> {

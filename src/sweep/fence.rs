@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::message::MailboxName;
 use crate::pack::Packer;
 use crate::repository::{
-    Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_run_record, encode_commit, read_run_record,
-    read_verdict, run_key,
+    Contest, Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_run_record, encode_commit,
+    read_run_record, read_verdict, run_key,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,6 +101,7 @@ async fn fence_chain(
 /// Puts a fence at the end of a journal, unless one of this sweep is there: who commits behind it has read it.
 async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u64, writer: Token) -> Result<bool> {
     let name = JournalName::new(repository, mailbox);
+    let mut contest = Contest::default();
     loop {
         let last = name.last(repository).await?;
         let head = last.as_ref().map(|last| &last.reader.head);
@@ -122,6 +123,7 @@ async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u6
         if create_commit(repository, name, &Draft::default(), &place).await? {
             return Ok(true);
         }
+        contest.lose(place.sequence)?;
     }
 }
 

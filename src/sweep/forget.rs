@@ -3,7 +3,7 @@
 use super::fence::create_commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::repository::{CommitRef, Draft, Journal, Place, RecipeRange, Repository};
+use crate::repository::{CommitRef, Contest, Draft, Journal, Place, RecipeRange, Repository};
 
 /// The most messages with changes of their own, and the most that are gone, that a forgetting checkpoint carries.
 const UPDATES_MAX: usize = 1 << 18;
@@ -103,7 +103,7 @@ impl Forget {
 
     /// Forgets what is to be forgotten of a mailbox, and gives how many messages that are; `None` if there is nothing.
     async fn mailbox(&self, name: &MailboxName) -> Result<Option<u64>> {
-        let mut placed = None;
+        let (mut placed, mut contest) = (None, Contest::default());
         loop {
             // The present tells where the checkpoint goes; the past is what it carries.
             let now = Journal::load_all(&self.repository, name, None).await?;
@@ -129,6 +129,8 @@ impl Forget {
             };
             if create_commit(&self.repository, now.name, &draft, &place).await? {
                 placed = Some((place.sequence, messages));
+            } else {
+                contest.lose(place.sequence)?;
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Evidence, Folder, MailboxName};
 use crate::pack::{PackId, Packer};
 use crate::repository::{
-    Checkpoint, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
+    Checkpoint, Contest, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
 };
 use crate::resources::Resources;
 use crate::runtime;
@@ -124,7 +124,7 @@ pub(super) struct Target {
 /// Dropping the future leaves the commit absent or whole.
 pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> Result<Committed> {
     let Target { repository, registration, .. } = &target;
-    let mut covered = 0;
+    let (mut covered, mut contest) = (0, Contest::default());
     loop {
         if let Some(others) = &tail.others {
             covered += draft.yield_to(repository.domain(), others)?;
@@ -193,6 +193,7 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             tail.sequence += 1;
             continue;
         }
+        contest.lose(tail.sequence)?;
         tail = target.read_again(tail, &mut draft).await?;
     }
 }

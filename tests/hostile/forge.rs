@@ -1,7 +1,6 @@
 //! Objects forged from docs/format.md alone: what a writer with the key, or anybody where there is none, could put into a repository.
 
-use futures::TryStreamExt;
-use futures::executor::block_on;
+use futures::{FutureExt, TryStreamExt};
 use mailrail::store::{MemoryStore, Store};
 
 /// Forges objects of one repository without protection.
@@ -13,6 +12,8 @@ pub(crate) struct Forge {
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
     pub(crate) front: Vec<u8>,
+    /// Where in it the number of messages is.
+    messages_at: usize,
     pub(crate) sections: Vec<Section>,
 }
 
@@ -125,9 +126,12 @@ impl Commit {
         take(&mut rest);
         skip_octets(&mut rest);
         rest = &rest[8..];
-        (0..4).for_each(|_| drop(take(&mut rest)));
+        // Time and first ordinal; how many messages; the latest checkpoint.
+        (take(&mut rest), take(&mut rest));
+        let messages_at = head.len() - rest.len();
+        (take(&mut rest), take(&mut rest));
         rest = &rest[1..];
-        (0..2).for_each(|_| drop(take(&mut rest)));
+        (take(&mut rest), take(&mut rest));
         rest = &rest[1..];
         for _ in 0..take(&mut rest) {
             let kind = rest[16];
@@ -147,7 +151,17 @@ impl Commit {
             sections.push(Section { kind, payload: object[at..at + stored - TAG].to_vec(), content, stored: None });
             at += stored;
         }
-        Self { front, sections }
+        Self { front, messages_at, sections }
+    }
+
+    /// Lets the head say that there are so many messages.
+    pub(crate) fn claim_messages(&mut self, messages: u64) {
+        let mut rest = &self.front[self.messages_at..];
+        take(&mut rest);
+        let rest = rest.to_vec();
+        self.front.truncate(self.messages_at);
+        number(messages, &mut self.front);
+        self.front.extend(rest);
     }
 
     /// The place of a section.
@@ -187,7 +201,7 @@ pub(crate) fn number(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-fn take(rest: &mut &[u8]) -> u64 {
+pub(crate) fn take(rest: &mut &[u8]) -> u64 {
     let length = rest.iter().position(|octet| octet & 0x80 == 0).unwrap() + 1;
     let value = rest[..length].iter().rev().fold(0, |value, octet| value << 7 | u64::from(octet & 0x7f));
     *rest = &rest[length..];
@@ -223,14 +237,19 @@ pub(crate) fn copy(store: &MemoryStore) -> MemoryStore {
 }
 
 pub(crate) fn get(store: &MemoryStore, key: &str) -> Vec<u8> {
-    block_on(store.read(key, None)).unwrap().to_vec()
+    now(store.read(key, None)).to_vec()
 }
 
 pub(crate) fn put(store: &MemoryStore, key: &str, octets: Vec<u8>) {
-    block_on(store.put(key, octets.into())).unwrap();
+    now(store.put(key, octets.into()));
 }
 
 pub(crate) fn keys(store: &MemoryStore) -> Vec<String> {
-    let listed: Vec<_> = block_on(store.list("").try_collect()).unwrap();
+    let listed: Vec<_> = now(store.list("").try_collect());
     listed.into_iter().map(|object| object.key).collect()
+}
+
+/// A store in memory does not wait.
+fn now<T>(future: impl Future<Output = mailrail::Result<T>>) -> T {
+    future.now_or_never().unwrap().unwrap()
 }

@@ -151,7 +151,7 @@ impl Store for Liar {
         match self.lie {
             _ if !is_concerned => truth.boxed(),
             Lie::Circle => {
-                let all: Vec<Listed> = block_on(truth.try_collect()).unwrap();
+                let all: Vec<Listed> = truth.try_collect().now_or_never().unwrap().unwrap();
                 let nothing = Listed { key: format!("{prefix}nothing"), length: 9 };
                 let all = if all.is_empty() { vec![nothing] } else { all };
                 stream::iter((0..).map(move |at: usize| Ok(all[at % all.len()].clone()))).boxed()
@@ -182,7 +182,10 @@ impl Store for Liar {
                 let foreign = names.into_iter().flat_map(move |name| [format!("{prefix}{name}"), name]);
                 stream::iter(foreign.map(|key| Ok(Listed { key, length: 77 }))).chain(truth).boxed()
             }
-            Lie::Repeated => truth.map_ok(|listed| stream::iter(vec![Ok(listed); 3])).try_flatten().boxed(),
+            Lie::Repeated => truth
+                .map_ok(|listed| stream::iter([listed.clone(), listed.clone(), listed].map(Ok)))
+                .try_flatten()
+                .boxed(),
             Lie::Empty => stream::empty().boxed(),
             _ => truth.boxed(),
         }

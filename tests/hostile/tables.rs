@@ -1,6 +1,6 @@
 //! Tables, footers and headers that lie: by a store that nobody protects, or a writer that has the key.
 
-use crate::forge::{Commit, Forge, Section, copy, get, keys, number, payload, put, trailer, zstd_bomb};
+use crate::forge::{Commit, Forge, Section, copy, get, keys, number, payload, put, take, trailer, zstd_bomb};
 use crate::stores::{engine, peak};
 use crate::{common, is_full};
 use futures::executor::block_on;
@@ -69,6 +69,13 @@ impl World {
             again.transfer(self.source.clone()).finish().await.unwrap();
             assert!(engine.repair().finish().await.unwrap().is_whole());
         });
+    }
+
+    /// The first commit with messages in it.
+    fn commit(&self) -> (String, Commit) {
+        let keys = keys(&self.store).into_iter().filter(|key| key.starts_with("mailboxes/"));
+        let mut commits = keys.map(|key| (key.clone(), Commit::open(&get(&self.store, &key))));
+        commits.find(|(_, commit)| commit.sections.iter().any(|section| section.kind == 7)).unwrap()
     }
 
     fn first(&self, prefix: &str) -> String {
@@ -165,9 +172,8 @@ fn a_lie_anywhere_in_a_commits_head_or_sections_is_an_error_or_harmless() {
     let world = World::new();
     let forge = Forge::of(&world.store);
     let commits: Vec<String> = keys(&world.store).into_iter().filter(|key| key.starts_with("mailboxes/")).collect();
-    for key in [&commits[0], &commits[1]] {
-        let mut commit = Commit::open(&get(&world.store, key));
-        commit.section(7).unwrap();
+    let commits = commits.iter().map(|key| (key, Commit::open(&get(&world.store, key))));
+    for (key, commit) in commits.filter(|(_, commit)| commit.sections.iter().any(|section| section.kind == 7)).take(2) {
         let head = commit.head(&forge);
         world.exercise(&world.forged(key, forge.commit(key, &commit)), "a sound forgery", true);
         lying(&head, |at, which, head| {
@@ -334,8 +340,7 @@ fn plant(world: &World, forge: &Forge, bomb: &str) -> MemoryStore {
     let (place, what) = bomb.split_once(' ').unwrap();
     let octets = if is_full() { 4 << 30 } else { 256 << 20 };
     let Ok(kind) = place.parse::<u8>() else { return plant_elsewhere(world, forge, place, what, octets) };
-    let key = world.first("mailboxes/");
-    let mut commit = Commit::open(&get(&world.store, &key));
+    let (key, mut commit) = world.commit();
     let mut section = match what {
         "inflates" | "inflates untold" => {
             let payload = zstd_bomb(octets, what == "inflates");
@@ -350,6 +355,9 @@ fn plant(world: &World, forge: &Forge, bomb: &str) -> MemoryStore {
     };
     if what.starts_with("inflates") {
         section.content = 1000;
+    }
+    if kind == 2 && !what.starts_with("inflates") && what != "stored" && what != "zeros" {
+        commit.claim_messages(take(&mut &section.content()[..]));
     }
     commit.sections.retain(|section| section.kind != kind);
     commit.sections.push(section);
@@ -386,8 +394,7 @@ fn plant_elsewhere(world: &World, forge: &Forge, place: &str, what: &str, octets
 
 /// All messages of the first commit point at a frame that is a bomb.
 fn plant_in_a_pack(world: &World, forge: &Forge, what: &str, octets: u64) -> MemoryStore {
-    let key = world.first("mailboxes/");
-    let mut commit = Commit::open(&get(&world.store, &key));
+    let (key, mut commit) = world.commit();
     let id = [0xee; 16];
     let pack = format!("packs/ee/{}", "ee".repeat(16));
     let frame = zstd_bomb(octets, what == "inflates");
@@ -417,20 +424,20 @@ fn plant_in_a_pack(world: &World, forge: &Forge, what: &str, octets: u64) -> Mem
 /// The content of a section of at most 64 MiB.
 fn bomb_content(kind: u8, what: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut many = |count: usize, each: &[u8]| {
-        number(count as u64, &mut out);
+    let many = |out: &mut Vec<u8>, count: usize, each: &[u8]| {
+        number(count as u64, out);
         out.extend(each.repeat(count));
     };
     match what {
         "zeros" => return vec![0; SECTION],
-        "gone" => many(SECTION - 8, &[2]),
+        "gone" => many(&mut out, SECTION - 8, &[2]),
         "blobs" => {
-            many(1, &[7; 16]);
-            many(SECTION / 40, &[0, 40, 50, 50, 0]);
+            many(&mut out, 1, &[7; 16]);
+            many(&mut out, SECTION / 40, &[0, 40, 50, 50, 0]);
             out.resize(out.len() + SECTION / 40 * 32, 1);
         }
         // A folder of nothing: raw, names, source, gone, evidence, traits, date, companions.
-        "folders" if kind == 1 => many(SECTION / 8 - 2, &[0; 8]),
+        "folders" if kind == 1 => many(&mut out, SECTION / 8 - 2, &[0; 8]),
         "names" => {
             out.extend_from_slice(&[1, 0]);
             number(SECTION as u64 - 100, &mut out);
@@ -448,11 +455,11 @@ fn bomb_content(kind: u8, what: &str) -> Vec<u8> {
         }
         "sets" => {
             out.extend_from_slice(&[3, 1, 0]);
-            many(SECTION - 100, &[0]);
+            many(&mut out, SECTION - 100, &[0]);
         }
         "folders" => {
             out.push(3);
-            many(SECTION - 100, &[0]);
+            many(&mut out, SECTION - 100, &[0]);
         }
         _ => return rows_of(what),
     }
@@ -468,7 +475,7 @@ fn rows_of(what: &str) -> Vec<u8> {
         _ => (0, 0),
     };
     let rows: usize = match what {
-        "rows" => SECTION / 60,
+        "rows" => 1 << 19,
         "shared keywords" => 500_000,
         _ => 1,
     };
