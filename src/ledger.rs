@@ -94,7 +94,7 @@ impl Incomplete {
     /// Something of this name that could not be enumerated because of `error`.
     #[must_use]
     pub fn new(name: String, error: &Error) -> Self {
-        Self { name, reason: describe(error) }
+        Self { name: shown(name), reason: shown(describe(error)) }
     }
 }
 
@@ -134,6 +134,19 @@ impl fmt::Display for Grade {
             Self::Poor => "poor",
         })
     }
+}
+
+/// The longest that a name or a reason is in a report, in octets; what is longer is cut, and ends with `...`.
+pub(crate) const SHOWN_MAX: usize = 4096;
+
+/// A text for a report, cut if it is too long: reports hold many.
+pub(crate) fn shown(mut text: String) -> String {
+    if text.len() > SHOWN_MAX {
+        text.truncate(text.floor_char_boundary(SHOWN_MAX - 3));
+        text.shrink_to_fit();
+        text.push_str("...");
+    }
+    text
 }
 
 /// An error with all its causes, on one line.

@@ -2,12 +2,19 @@
 
 use bytes::Bytes;
 use std::fmt;
+use std::sync::Arc;
+
+/// What a name, a keyword or the like weighs besides its octets.
+const ITEM_OCTETS: usize = 32;
 
 /// The name of a mailbox: one account's mail. Octets, because sources name mailboxes by paths, which need not be UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailboxName(Vec<u8>);
 
 impl MailboxName {
+    /// The longest name of a mailbox that a transfer takes, in octets. A mailbox with a longer one is told among what could not be enumerated.
+    pub const OCTETS_MAX: usize = 64 << 10;
+
     /// A mailbox name of these octets; an empty name is legal (the mailbox at the root of a tree).
     pub fn new(octets: impl Into<Vec<u8>>) -> Self {
         Self(octets.into())
@@ -96,7 +103,8 @@ impl SystemFlags {
 pub struct Flags {
     /// The system flags.
     pub system: SystemFlags,
-    keywords: Vec<String>,
+    /// Shared: many messages have the same ones.
+    keywords: Arc<[String]>,
 }
 
 impl Flags {
@@ -105,7 +113,13 @@ impl Flags {
         let mut keywords: Vec<String> = keywords.into_iter().collect();
         keywords.sort_unstable();
         keywords.dedup();
-        Self { system, keywords }
+        Self { system, keywords: keywords.into() }
+    }
+
+    /// The same keywords with other system flags. Nothing is copied.
+    #[must_use]
+    pub fn with_system(&self, system: SystemFlags) -> Self {
+        Self { system, keywords: Arc::clone(&self.keywords) }
     }
 
     /// The keywords, sorted.
@@ -117,7 +131,7 @@ impl Flags {
 
 impl From<SystemFlags> for Flags {
     fn from(system: SystemFlags) -> Self {
-        Self { system, keywords: Vec::new() }
+        Self { system, ..Self::default() }
     }
 }
 
@@ -190,6 +204,23 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The most that an envelope may weigh ([`weight`](Self::weight)), in octets. A message with a heavier one is not stored: a source's is told
+    /// among what could not be enumerated, so that nothing counts as gone; an appended one is refused.
+    pub const OCTETS_MAX: usize = 1 << 20;
+
+    /// What the envelope weighs: its octets, and 32 for each keyword and extension.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let Self { folder, identity, evidence, flags, place, before, after, extensions, internal_date: _ } = self;
+        let name = match identity {
+            Identity::Named(name) => name.len(),
+            Identity::Content => 0,
+        };
+        let keywords = flags.keywords().iter().map(|keyword| keyword.len() + ITEM_OCTETS).sum::<usize>();
+        let extensions = extensions.iter().map(|(name, value)| name.len() + value.len() + ITEM_OCTETS).sum::<usize>();
+        folder.len() + name + evidence.0.len() + keywords + place.len() + before.len() + after.len() + extensions
+    }
+
     /// An envelope for a message in the folder of these raw octets; everything else is empty, and to be set.
     pub fn new(folder: impl Into<Bytes>, identity: Identity) -> Self {
         Self {
@@ -223,6 +254,19 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// The most that a folder may weigh ([`weight`](Self::weight)), in octets. A heavier one is not stored: it is told among what could not be
+    /// enumerated.
+    pub const OCTETS_MAX: usize = 8 << 20;
+
+    /// What the folder weighs: its octets and those of its companions, and 32 for each name of its path and each companion.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let Self { path: FolderPath { names, raw }, evidence, traits, companions, modified: _ } = self;
+        let names = names.iter().map(|name| name.len() + ITEM_OCTETS).sum::<usize>();
+        let companion = |file: &Companion| file.name.len() + file.octets.len() + ITEM_OCTETS;
+        raw.len() + names + evidence.0.len() + traits.len() + companions.iter().map(companion).sum::<usize>()
+    }
+
     /// A folder of this path, nothing else known of it.
     #[must_use]
     pub fn new(path: FolderPath) -> Self {

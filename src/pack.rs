@@ -87,6 +87,12 @@ pub(crate) struct Location {
 }
 
 impl Location {
+    /// Whether a frame can be as long as this says for its content, so that reading it asks for no more memory than the content does.
+    pub(crate) fn is_possible(&self) -> bool {
+        let content = self.content as usize;
+        content <= CONTENT_MAX && self.stored as usize <= stored_max(content)
+    }
+
     /// Where its frame ends in the pack.
     pub(crate) fn end(&self) -> u64 {
         self.offset.saturating_add(u64::from(self.stored))
@@ -156,6 +162,11 @@ pub(crate) fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::Unsupported, "a frame is compressed by an unknown codec"));
     };
     if content.len() == length { Ok(content) } else { Err(Error::damaged("a frame's content has another length")) }
+}
+
+/// The longest that content of this length can be when it is compressed and sealed, in octets: what asks for more is a lie.
+pub(crate) fn stored_max(content: usize) -> usize {
+    FRAME_LENGTH + 1 + zstd::zstd_safe::compress_bound(content) + TAG
 }
 
 /// How long the content of a compressed item says that it is.

@@ -19,7 +19,7 @@ pub struct Settings {
     pub pack_bytes_max: usize,
     /// A commit is closed when its recipes are this long, compressed. 8 MiB by default.
     pub commit_bytes_max: usize,
-    /// A commit is closed when it has this many messages. 65,536 by default.
+    /// A commit is closed when it has this many messages. 65,536 by default, 262,144 at most: who reads a commit has all of its rows in memory.
     pub commit_messages_max: u32,
     /// Octets of recipes that are compressed together. 1 MiB by default.
     pub recipe_block_bytes: usize,
@@ -59,8 +59,8 @@ impl Settings {
             Self { commit_bytes_max, .. } if !(1 << 16..=32 << 20).contains(commit_bytes_max) => {
                 refuse("a commit must be from 64 KiB to 32 MiB")
             }
-            Self { commit_messages_max, .. } if !(1..=1 << 20).contains(commit_messages_max) => {
-                refuse("a commit must have from 1 to 1,048,576 messages")
+            Self { commit_messages_max, .. } if !(1..=1 << 18).contains(commit_messages_max) => {
+                refuse("a commit must have from 1 to 262,144 messages")
             }
             Self { recipe_block_bytes, .. } if !(1 << 12..=16 << 20).contains(recipe_block_bytes) => {
                 refuse("a block of recipes must be from 4 KiB to 16 MiB")

@@ -4,6 +4,9 @@
 
 use crate::error::{Error, Result};
 
+/// The largest number that is counted on from: sequences, ordinals, epochs, times. None that is true comes near it, and a lie must not overflow.
+pub(crate) const COUNTER_MAX: u64 = 1 << 62;
+
 /// Appends encoded values to a buffer.
 pub(crate) trait Encode {
     /// An unsigned number, LEB128: 7 bits an octet, low bits first, at most 10 octets.
@@ -98,6 +101,17 @@ impl<'a> Decoder<'a> {
         if value > max { Err(Error::damaged("a number exceeds its limit")) } else { Ok(value) }
     }
 
+    /// A number that others are counted on from.
+    pub(crate) fn counter(&mut self) -> Result<u64> {
+        self.number_up_to(COUNTER_MAX)
+    }
+
+    /// How many items follow, at most `max`: else as [`count`](Self::count).
+    pub(crate) fn count_up_to(&mut self, octets_min: usize, max: usize) -> Result<usize> {
+        let count = self.count(octets_min)?;
+        if count > max { Err(Error::damaged("a table has more entries than it may have")) } else { Ok(count) }
+    }
+
     /// How many items follow, each at least `octets_min` (not 0) octets long: a count that cannot be true is an error before anything is reserved.
     pub(crate) fn count(&mut self, octets_min: usize) -> Result<usize> {
         let count = self.number()?;
@@ -147,6 +161,11 @@ pub(crate) fn from_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
         *octet = value(pair[0])? << 4 | value(pair[1])?;
     }
     Some(octets)
+}
+
+/// A counter in an object's name, from 16 lower-case hexadecimal digits.
+pub(crate) fn counter_from_hex(digits: &str) -> Option<u64> {
+    from_hex(digits).map(u64::from_be_bytes).filter(|number| *number <= COUNTER_MAX)
 }
 
 fn ended_early() -> Error {

@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::message::MailboxName;
 use crate::repository::{
-    CommitRef, Draft, Journal, JournalName, LostCommit, Place, carry, create_commit, latest_sweep,
+    CommitRef, Contest, Draft, Journal, JournalName, LostCommit, Place, carry, create_commit, latest_sweep,
 };
 use crate::restore::Failure;
 use std::collections::HashSet;
@@ -43,6 +43,7 @@ impl Repairing {
 
     /// Ends a journal with a checkpoint of what can be read of it, and gives what cannot.
     async fn carry_on(&self, name: JournalName, mailbox: &MailboxName) -> Result<Vec<LostCommit>> {
+        let mut contest = Contest::default();
         loop {
             let Readable { journal, losses, lost } = self.readable(mailbox).await?;
             let last = name.sequences(&self.repository).await?.last().map(|(sequence, _)| *sequence);
@@ -52,6 +53,7 @@ impl Repairing {
                 return Ok(losses);
             }
             // Another, who saw no damage, has committed meanwhile.
+            contest.lose(place.sequence)?;
         }
     }
 

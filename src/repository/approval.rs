@@ -12,6 +12,8 @@ pub(crate) const APPROVALS: &str = "approvals/";
 const SCHEMA: u64 = 1;
 /// The longest reason, in octets of UTF-8.
 const WHY_MAX: usize = 4096;
+/// The longest approval that is read, in octets.
+const OCTETS_MAX: u64 = 8 << 10;
 
 /// Why a run that is neither perfect nor good is good enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Approval {
     /// The approval of a run, if there is one.
     pub(crate) async fn read(repository: &Repository, run: RunId) -> Result<Option<Self>> {
         let key = key(run);
-        let octets = match repository.store().read(&key, None).await {
+        let octets = match repository.read_small(&key, OCTETS_MAX).await {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             octets => octets?,
         };

@@ -80,6 +80,14 @@ enum Column {
 
 const COLUMNS: usize = Column::Pieces as usize + 1;
 
+/// The most rows in a block.
+pub(crate) const ROWS_MAX: usize = 1 << 20;
+/// The most keywords that all sets of a block have, and the most extensions that all its rows have.
+pub(crate) const ITEMS_MAX: usize = 1 << 21;
+
+/// What a folder, a set of keywords or a keyword weighs besides its octets.
+const NAMED_OCTETS: usize = 32;
+
 /// Rows being gathered, encoded already.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Columns {
@@ -87,6 +95,8 @@ pub(crate) struct Columns {
     folders: Dictionary<Bytes>,
     keywords: Dictionary<Vec<String>>,
     columns: [Vec<u8>; COLUMNS],
+    /// What folders and keywords weigh, each told once.
+    named: usize,
     last_ordinal: u64,
     last_position: u64,
     last_seconds: i64,
@@ -106,14 +116,15 @@ impl<T> Default for Dictionary<T> {
 }
 
 impl<T: Clone + Eq + Hash> Dictionary<T> {
-    fn number(&mut self, value: &T) -> u64 {
+    /// The value's number, and whether it is a new one.
+    fn number(&mut self, value: &T) -> (u64, bool) {
         if let Some(number) = self.numbers.get(value) {
-            return u64::from(*number);
+            return (u64::from(*number), false);
         }
         let number = self.values.len() as u32;
         self.values.push(value.clone());
         self.numbers.insert(value.clone(), number);
-        u64::from(number)
+        (u64::from(number), true)
     }
 }
 
@@ -122,9 +133,9 @@ impl Columns {
         self.rows
     }
 
-    /// How much memory the rows take, about.
+    /// How long the rows are, encoded, and how much memory they take, about.
     pub(crate) fn octets(&self) -> usize {
-        self.columns.iter().map(Vec::len).sum()
+        self.columns.iter().map(Vec::len).sum::<usize>() + self.named
     }
 
     fn at(&mut self, column: Column) -> &mut Vec<u8> {
@@ -135,8 +146,8 @@ impl Columns {
         let envelope = &row.envelope;
         let ordinal = row.ordinal.wrapping_sub(std::mem::replace(&mut self.last_ordinal, row.ordinal));
         let position = row.position.wrapping_sub(std::mem::replace(&mut self.last_position, row.position));
-        let folder = self.folders.number(&envelope.folder);
-        let keywords = self.keywords.number(&envelope.flags.keywords().to_vec());
+        let folder = self.folder(&envelope.folder);
+        let keywords = self.keywords(envelope.flags.keywords());
         self.at(Column::Ordinal).signed(ordinal as i64);
         self.at(Column::Position).signed(position as i64);
         self.at(Column::Source).number(u64::from(row.source));
@@ -163,6 +174,19 @@ impl Columns {
         self.at(Column::Recipe).number(u64::from(row.recipe.length));
         self.push_pieces(&row.pieces);
         self.rows += 1;
+    }
+
+    fn folder(&mut self, folder: &Bytes) -> u64 {
+        let (number, is_new) = self.folders.number(folder);
+        self.named += if is_new { folder.len() + NAMED_OCTETS } else { 0 };
+        number
+    }
+
+    fn keywords(&mut self, keywords: &[String]) -> u64 {
+        let (number, is_new) = self.keywords.number(&keywords.to_vec());
+        let weight = keywords.iter().map(|keyword| keyword.len() + NAMED_OCTETS).sum::<usize>() + NAMED_OCTETS;
+        self.named += if is_new { weight } else { 0 };
+        number
     }
 
     fn push_date(&mut self, date: Option<InternalDate>) {
@@ -221,7 +245,10 @@ pub(crate) struct RowReader {
     block: Bytes,
     rows_left: u32,
     folders: Vec<Bytes>,
-    keywords: Vec<Vec<String>>,
+    /// The sets of keywords, as flags without system flags.
+    keywords: Vec<Flags>,
+    /// How many extensions the rows may still have.
+    items_left: usize,
     /// What is left of each column, as a range of the block.
     columns: [(usize, usize); COLUMNS],
     last_ordinal: u64,
@@ -233,13 +260,20 @@ impl RowReader {
     /// A reader of this block, whose rows' ordinals are counted from `first_ordinal`.
     pub(crate) fn new(block: Bytes, first_ordinal: u64) -> Result<Self> {
         let mut decoder = Decoder::new(&block);
-        let rows_left = decoder.number_up_to(block.len() as u64)? as u32;
-        let folders = (0..decoder.count(1)?)
+        let rows_left = decoder.number_up_to(block.len().min(ROWS_MAX) as u64)? as u32;
+        let folders = (0..decoder.count_up_to(1, ROWS_MAX)?)
             .map(|_| decoder.octets().map(|folder| block.slice_ref_of(folder)))
             .collect::<Result<_>>()?;
-        let keywords = (0..decoder.count(1)?)
-            .map(|_| (0..decoder.count(1)?).map(|_| decoder.text().map(str::to_owned)).collect())
+        let mut items_left = ITEMS_MAX;
+        let keywords = (0..decoder.count_up_to(1, ROWS_MAX)?)
+            .map(|_| {
+                let count = decoder.count_up_to(1, items_left)?;
+                items_left -= count;
+                let keywords = (0..count).map(|_| decoder.text().map(str::to_owned)).collect::<Result<Vec<_>>>()?;
+                Ok(Flags::new(SystemFlags::default(), keywords))
+            })
             .collect::<Result<_>>()?;
+        items_left = ITEMS_MAX;
         let mut columns = [(0, 0); COLUMNS];
         for column in &mut columns {
             let length = decoder.octets()?.len();
@@ -253,11 +287,17 @@ impl RowReader {
             rows_left,
             folders,
             keywords,
+            items_left,
             columns,
             last_ordinal: first_ordinal,
             last_position,
             last_seconds,
         })
+    }
+
+    /// How many rows are to come.
+    pub(crate) fn rows_left(&self) -> u32 {
+        self.rows_left
     }
 
     fn read<T>(&mut self, column: Column, read: impl FnOnce(&mut Decoder<'_>) -> Result<T>) -> Result<T> {
@@ -285,8 +325,8 @@ impl RowReader {
         envelope.evidence = Evidence(self.octets(Column::Evidence)?);
         let system = SystemFlags::from_bits(self.read(Column::System, |decoder| decoder.byte())?);
         let keywords = self.read(Column::Keywords, |decoder| decoder.number())?;
-        let keywords = self.keywords.get(keywords as usize).cloned();
-        envelope.flags = Flags::new(system, keywords.ok_or_else(no_such_entry)?);
+        let keywords = self.keywords.get(keywords as usize).ok_or_else(no_such_entry)?;
+        envelope.flags = keywords.with_system(system);
         envelope.internal_date = self.date()?;
         envelope.place = self.octets(Column::Place)?;
         envelope.before = self.octets(Column::Before)?;
@@ -339,12 +379,14 @@ impl RowReader {
     }
 
     fn extensions(&mut self) -> Result<Vec<(String, Bytes)>> {
-        let block = self.block.clone();
-        self.read(Column::Extensions, |decoder| {
-            (0..decoder.count(2)?)
+        let (block, left) = (self.block.clone(), self.items_left);
+        let extensions: Vec<_> = self.read(Column::Extensions, |decoder| {
+            (0..decoder.count_up_to(2, left)?)
                 .map(|_| Ok((decoder.text()?.to_owned(), block.slice_ref_of(decoder.octets()?))))
-                .collect()
-        })
+                .collect::<Result<_>>()
+        })?;
+        self.items_left -= extensions.len();
+        Ok(extensions)
     }
 }
 

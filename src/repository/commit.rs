@@ -5,7 +5,7 @@ use super::kinds;
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Companion, Evidence, Folder, FolderPath, InternalDate, MailboxName};
-use crate::pack::{Location, PackId, Packer, Row, decompress};
+use crate::pack::{Location, PackId, Packer, Row, decompress, stored_max};
 use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
 use crate::source::{Kind, SourceId};
 use crate::wire::{Decoder, Encode};
@@ -16,6 +16,14 @@ use std::collections::{BTreeMap, HashMap};
 pub(crate) const BLOCK_MAX: usize = 64 << 20;
 /// The most octets of a sealed head.
 pub(crate) const HEAD_MAX: usize = 16 << 20;
+/// The most new messages in a commit: twice what settings allow, since a batch may come on top.
+pub(crate) const MESSAGES_MAX: u64 = 1 << 19;
+/// The most folders in a commit's section, and the most names and companions that all of them have.
+pub(crate) const FOLDERS_MAX: usize = 1 << 20;
+/// The most blobs in a commit's table.
+pub(crate) const BLOBS_MAX: usize = 1 << 20;
+/// The most messages that a commit tells to be gone.
+pub(crate) const GONE_MAX: usize = 1 << 24;
 /// Octets in front of the sealed head: magic, salt, the head's length.
 pub(crate) const FRONT: usize = 8 + SALT + 4;
 
@@ -178,6 +186,11 @@ impl BlobTable {
         })
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The packs that it names, and up to where each is pointed into.
     pub(crate) fn packs(&self) -> BTreeMap<PackId, u64> {
         let mut packs = BTreeMap::new();
@@ -222,6 +235,9 @@ pub(crate) fn encode(
 ) -> Result<EncodedCommit> {
     let mut blocks = Vec::new();
     let mut add = |section, raw: Vec<u8>, packer: &mut Packer| -> Result<()> {
+        if raw.len() > BLOCK_MAX {
+            return Err(too_much());
+        }
         let mut octets = Vec::new();
         packer.compress(&raw, &mut octets)?;
         blocks.push((section, CompressedBlock { octets, raw: raw.len() as u32 }));
@@ -249,6 +265,12 @@ pub(crate) fn encode(
     }
     let head = head(draft, place, &blocks, &secrets.domain);
     let plain = encode_head(&head);
+    let tables =
+        [(draft.folders.len(), FOLDERS_MAX), (draft.gone.len(), GONE_MAX), (draft.blobs.rows.len(), BLOBS_MAX)];
+    if plain.len() + TAG > HEAD_MAX || tables.iter().any(|(entries, max)| entries > max) {
+        // Nobody could read it.
+        return Err(too_much());
+    }
     let digest = secrets.domain.digest(&plain);
     let seal = Seal::new(secrets, ObjectKind::Commit, key, &salt)?;
     let length = head.blocks.iter().map(|block| block.stored as usize).sum::<usize>() + plain.len() + FRONT + TAG;
@@ -265,6 +287,10 @@ pub(crate) fn encode(
         seal.seal(number as u64 + 1, &mut octets, from)?;
     }
     Ok(EncodedCommit { octets, digest })
+}
+
+fn too_much() -> Error {
+    Error::new(ErrorKind::Limit, "a commit would hold more than any reader takes")
 }
 
 fn head(draft: &Draft, place: &Place, blocks: &[(Section, CompressedBlock)], domain: &Domain) -> Head {
@@ -335,19 +361,19 @@ fn encode_head(head: &Head) -> Vec<u8> {
 fn decode_head(octets: &[u8]) -> Result<Head> {
     let mut decoder = Decoder::new(octets);
     let mailbox = MailboxName::new(decoder.octets()?);
-    let sequence = decoder.number()?;
+    let sequence = decoder.counter()?;
     let previous = match decoder.octets()? {
         [] => None,
         digest => Some(Digest::new(digest.try_into().map_err(|_| Error::damaged("a digest has another length"))?)),
     };
     let writer = decoder.array()?;
-    let time = decoder.number()?;
-    let first_ordinal = decoder.number()?;
-    let rows = decoder.number_up_to(u64::from(u32::MAX))? as u32;
-    let checkpoint = decoder.number()?.checked_sub(1);
+    let time = decoder.counter()?;
+    let first_ordinal = decoder.counter()?;
+    let rows = decoder.number_up_to(MESSAGES_MAX)? as u32;
+    let checkpoint = decoder.counter()?.checked_sub(1);
     let complete = decoder.byte()? != 0;
-    let forgotten = decoder.number()?.checked_sub(1);
-    let epoch = decoder.number()?;
+    let forgotten = decoder.counter()?.checked_sub(1);
+    let epoch = decoder.counter()?;
     let is_void = decoder.byte()? != 0;
     let sources = (0..decoder.count(17)?)
         .map(|_| Ok(SourceRecord { id: SourceId::new(decoder.array()?), kind: kinds::decode(&mut decoder)? }))
@@ -375,13 +401,14 @@ fn decode_head(octets: &[u8]) -> Result<Head> {
 fn decode_block(decoder: &mut Decoder<'_>) -> Result<Block> {
     let code = decoder.byte()?;
     let section = Section::ALL.into_iter().find(|section| *section as u8 == code);
-    Ok(Block {
-        section: section
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "a commit has a section of an unknown kind"))?,
-        stored: decoder.number_up_to(u64::from(u32::MAX))? as u32,
-        raw: decoder.number_up_to(BLOCK_MAX as u64)? as u32,
-        digest: decoder.array()?,
-    })
+    let section =
+        section.ok_or_else(|| Error::new(ErrorKind::Unsupported, "a commit has a section of an unknown kind"))?;
+    let stored = decoder.number_up_to(u64::from(u32::MAX))? as u32;
+    let raw = decoder.number_up_to(BLOCK_MAX as u64)? as u32;
+    if stored as usize > stored_max(raw as usize) {
+        return Err(Error::damaged("a section of a commit is longer than its content can make it"));
+    }
+    Ok(Block { section, stored, raw, digest: decoder.array()? })
 }
 
 /// A commit whose head has been read.
@@ -450,7 +477,11 @@ impl CommitReader {
 
     /// The rows of a block of messages.
     pub(crate) fn messages(&self, block: Bytes) -> Result<RowReader> {
-        RowReader::new(block, self.head.first_ordinal)
+        let rows = RowReader::new(block, self.head.first_ordinal)?;
+        if rows.rows_left() != self.head.rows {
+            return Err(Error::damaged("a commit has not as many messages as its head says"));
+        }
+        Ok(rows)
     }
 
     /// The commit as others refer to it.
@@ -486,17 +517,24 @@ fn encode_folders(folders: &[FolderRecord]) -> Vec<u8> {
 pub(crate) fn decode_folders(block: &Bytes) -> Result<Vec<FolderRecord>> {
     let mut decoder = Decoder::new(block);
     let octets = |decoder: &mut Decoder<'_>| decoder.octets().map(Bytes::copy_from_slice);
-    let folders = (0..decoder.count(8)?)
+    // Each name and companion takes more memory than octets.
+    let mut left = FOLDERS_MAX;
+    let mut items = |decoder: &mut Decoder<'_>, octets_min| {
+        let count = decoder.count_up_to(octets_min, left)?;
+        left -= count;
+        Ok::<_, Error>(0..count)
+    };
+    let folders = (0..decoder.count_up_to(8, FOLDERS_MAX)?)
         .map(|_| {
             let raw = octets(&mut decoder)?;
-            let names = (0..decoder.count(1)?).map(|_| decoder.text().map(str::to_owned)).collect::<Result<_>>()?;
+            let names = items(&mut decoder, 1)?.map(|_| decoder.text().map(str::to_owned)).collect::<Result<_>>()?;
             let source = decoder.number_up_to(u64::from(u32::MAX))? as u32;
             let gone = decoder.byte()? != 0;
             let mut folder = Folder::new(FolderPath { names, raw });
             folder.evidence = Evidence(octets(&mut decoder)?);
             folder.traits = octets(&mut decoder)?;
             folder.modified = decode_date(&mut decoder)?;
-            folder.companions = (0..decoder.count(3)?)
+            folder.companions = items(&mut decoder, 3)?
                 .map(|_| {
                     let (name, octets) = (octets(&mut decoder)?, octets(&mut decoder)?);
                     Ok(Companion { name, octets, modified: decode_date(&mut decoder)? })
@@ -543,7 +581,7 @@ fn encode_gone(gone: &[u64]) -> Vec<u8> {
 pub(crate) fn decode_gone(block: &[u8]) -> Result<Vec<u64>> {
     let mut decoder = Decoder::new(block);
     let mut last = 0_u64;
-    let gone = (0..decoder.count(1)?)
+    let gone = (0..decoder.count_up_to(1, GONE_MAX)?)
         .map(|_| {
             last = last.wrapping_add(decoder.signed()? as u64);
             Ok(last)
@@ -578,11 +616,16 @@ pub(super) fn encode_blobs(rows: &[Row], out: &mut Vec<u8>) {
 
 /// The blob table of a block.
 pub(crate) fn decode_blobs(block: &[u8]) -> Result<Vec<Row>> {
+    decode_table(block, BLOBS_MAX)
+}
+
+/// A table of at most so many blobs.
+pub(super) fn decode_table(block: &[u8], rows_max: usize) -> Result<Vec<Row>> {
     let mut decoder = Decoder::new(block);
     let packs: Vec<PackId> =
         (0..decoder.count(16)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>()?;
     let up_to_u32 = u64::from(u32::MAX);
-    let mut rows = (0..decoder.count(37)?)
+    let mut rows = (0..decoder.count_up_to(37, rows_max)?)
         .map(|_| {
             let pack = packs.get(decoder.number()? as usize).copied();
             let at = Location {
@@ -621,8 +664,8 @@ pub(crate) fn decode_commits(block: &[u8]) -> Result<Vec<CommitRef>> {
     let mut decoder = Decoder::new(block);
     let commits = (0..decoder.count(37)?)
         .map(|_| {
-            let (sequence, digest) = (decoder.number()?, Digest::new(decoder.array()?));
-            let (time, first_ordinal) = (decoder.number()?, decoder.number()?);
+            let (sequence, digest) = (decoder.counter()?, Digest::new(decoder.array()?));
+            let (time, first_ordinal) = (decoder.counter()?, decoder.counter()?);
             let rows = decoder.number_up_to(u64::from(u32::MAX))? as u32;
             let bits = decoder.byte()?;
             let (inlined, forgotten) = (bits & 1 != 0, bits & 2 != 0);

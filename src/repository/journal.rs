@@ -9,7 +9,7 @@ use super::{MessageRow, Repository, mailbox_digest};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::wire::{from_hex, hex};
+use crate::wire::{counter_from_hex, from_hex, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
@@ -42,8 +42,7 @@ impl JournalName {
     /// The journal and sequence in a commit's key.
     pub(crate) fn of_commit(key: &str) -> Option<(Self, u64)> {
         let mut names = key.split('/').skip(2);
-        let (journal, sequence) = (from_hex(names.next()?).map(Self)?, from_hex(names.next()?)?);
-        let sequence = u64::from_be_bytes(sequence);
+        let (journal, sequence) = (from_hex(names.next()?).map(Self)?, counter_from_hex(names.next()?)?);
         (journal.commit(sequence) == key).then_some((journal, sequence))
     }
 
@@ -715,6 +714,30 @@ impl Fetched {
         }
         let sealed = repository.store().read(&self.key, Some(range)).await?;
         self.reader.open(number, &sealed)
+    }
+}
+
+/// A writer's tries to be the one who creates the next commit of a journal.
+#[derive(Debug, Default)]
+pub(crate) struct Contest {
+    sequence: u64,
+    lost: u32,
+}
+
+impl Contest {
+    /// How often one place may be lost.
+    const LOST_MAX: u32 = 64;
+
+    /// The place was another's. Whoever reads the journal then finds the next place; a store that hides commits would have them try for ever.
+    pub(crate) fn lose(&mut self, sequence: u64) -> Result<()> {
+        self.lost = if sequence == self.sequence { self.lost + 1 } else { 1 };
+        self.sequence = sequence;
+        if self.lost > Self::LOST_MAX {
+            return Err(Error::damaged(format!(
+                "commit {sequence} of a journal is there, says the store, and is not listed"
+            )));
+        }
+        Ok(())
     }
 }
 

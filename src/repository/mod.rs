@@ -39,7 +39,7 @@ pub(crate) use commit::{
 };
 pub(crate) use footer::read_footer;
 pub(crate) use forgetting::{carry, create_commit, only_named};
-pub(crate) use journal::{Contents, Fetched as OpenCommit, Journal, JournalHead, JournalName};
+pub(crate) use journal::{Contents, Contest, Fetched as OpenCommit, Journal, JournalHead, JournalName};
 pub(crate) use moves::{
     HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,
 };
@@ -355,6 +355,15 @@ impl Repository {
 
     fn set_slot_in_use(&self, id: SlotId) {
         *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
+
+    /// Reads a small object: no more octets than it can have.
+    pub(crate) async fn read_small(&self, key: &str, octets_max: u64) -> Result<Bytes> {
+        match self.store().length(key).await? {
+            Some(length) if length > octets_max => Err(Error::damaged(format!("'{key}' is longer than it can be"))),
+            Some(length) => self.store().read(key, Some(0..length)).await,
+            None => Err(Error::new(ErrorKind::NotFound, format!("there is no object '{key}'"))),
+        }
     }
 
     /// Opens a small sealed object: magic, salt, one frame.

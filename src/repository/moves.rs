@@ -91,7 +91,7 @@ pub(crate) async fn open(repository: &Repository, object: &Listed) -> Result<Vec
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an object of moves is too long"));
     }
-    let octets = repository.store().read(&object.key, None).await?;
+    let octets = repository.store().read(&object.key, Some(0..object.length)).await?;
     decode(&repository.open_object(ObjectKind::Moves, &object.key, &octets)?)
 }
 
@@ -136,9 +136,9 @@ fn encode(moves: &[Move]) -> Vec<u8> {
 
 pub(super) fn decode(octets: &[u8]) -> Result<Vec<Move>> {
     let mut decoder = Decoder::new(octets);
-    let offsets: Vec<u64> = (0..decoder.count(1)?).map(|_| decoder.number()).collect::<Result<_>>()?;
-    let rows = super::decode_blobs(decoder.rest())?;
-    if rows.len() != offsets.len() || rows.len() > ROWS_MAX {
+    let offsets: Vec<u64> = (0..decoder.count_up_to(1, ROWS_MAX)?).map(|_| decoder.number()).collect::<Result<_>>()?;
+    let rows = super::commit::decode_table(decoder.rest(), ROWS_MAX)?;
+    if rows.len() != offsets.len() {
         return Err(Error::damaged("moves do not tell as many places as blobs"));
     }
     Ok(offsets.into_iter().zip(rows).map(|(offset, to)| Move { offset, to }).collect())

@@ -12,7 +12,7 @@ use crate::ledger::{Incomplete, Ledger};
 use crate::message::MailboxName;
 use crate::seal::ObjectKind;
 use crate::source::Exclusion;
-use crate::wire::{Decoder, Encode, from_hex, hex};
+use crate::wire::{Decoder, Encode, counter_from_hex, from_hex, hex};
 use futures::TryStreamExt;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +24,10 @@ const SCHEMA: u64 = 1;
 /// The exclusions' numbers in the format, from 1.
 const EXCLUSIONS: [Exclusion; 5] =
     [Exclusion::Temporary, Exclusion::Foreign, Exclusion::NotAFile, Exclusion::NotMail, Exclusion::TooLong];
+/// The longest record that is read, in octets.
+pub(crate) const OCTETS_MAX: u64 = 256 << 20;
+/// The most mailboxes that a record names.
+const MAILBOXES_MAX: usize = 1 << 22;
 
 const ACTIVE: u8 = 0;
 const ENDED: u8 = 1;
@@ -54,7 +58,7 @@ impl RunId {
     /// The run whose record is under this key.
     pub(crate) fn of_key(key: &str) -> Option<Self> {
         let mut names = key.split('/').skip(1);
-        let (writer, number) = (from_hex(names.next()?)?, u64::from_be_bytes(from_hex(names.next()?)?));
+        let (writer, number) = (from_hex(names.next()?)?, counter_from_hex(names.next()?)?);
         let run = Self { writer, number };
         (run.key() == key).then_some(run)
     }
@@ -148,7 +152,7 @@ pub(crate) async fn create_run_record(
 /// The record of this number, if there is one.
 pub(crate) async fn read_run_record(repository: &Repository, token: &Token, number: u64) -> Result<Option<RunRecord>> {
     let key = run_key(token, number);
-    match repository.store().read(&key, None).await {
+    match repository.read_small(&key, OCTETS_MAX).await {
         Ok(octets) => RunRecord::open(repository, &key, &octets).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -248,11 +252,12 @@ impl RunRecord {
         let record = match decoder.byte()? {
             ACTIVE => {
                 let (started, written) = (decoder.number()?, decoder.number()?);
-                let mailboxes = (0..decoder.count(1)?).map(|_| Ok(MailboxName::new(decoder.octets()?)));
+                let mailboxes =
+                    (0..decoder.count_up_to(1, MAILBOXES_MAX)?).map(|_| Ok(MailboxName::new(decoder.octets()?)));
                 Self::Active(Active { started, written, mailboxes: mailboxes.collect::<Result<_>>()? })
             }
             ENDED => Self::Ended(Box::new(Ended::decode(&mut decoder)?)),
-            FENCE => Self::Fence { written: decoder.number()?, epoch: decoder.number()? },
+            FENCE => Self::Fence { written: decoder.number()?, epoch: decoder.counter()? },
             NOTED => Self::Noted(Box::new(Ended::decode(&mut decoder)?)),
             LOST => Self::Lost { written: decoder.number()? },
             _ => return Err(Error::new(ErrorKind::Unsupported, "a run record is of an unknown kind")),
@@ -285,10 +290,10 @@ impl Ended {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
         let (started, written) = (decoder.number()?, decoder.number()?);
         let ledger = ledger(decoder)?;
-        let heads = (0..decoder.count(34)?)
+        let heads = (0..decoder.count_up_to(34, MAILBOXES_MAX)?)
             .map(|_| {
                 let mailbox = MailboxName::new(decoder.octets()?);
-                Ok(JournalHead { mailbox, sequence: decoder.number()?, digest: Digest::new(decoder.array()?) })
+                Ok(JournalHead { mailbox, sequence: decoder.counter()?, digest: Digest::new(decoder.array()?) })
             })
             .collect::<Result<_>>()?;
         Ok(Self { started, written, ledger, heads })

@@ -190,9 +190,12 @@ async fn from_checkpoint(
     at: Option<u64>,
     forgotten: Option<u64>,
 ) -> Result<Option<(Journal, u64)>> {
-    let mut next = listed.last().map(|(sequence, _)| *sequence);
-    while let Some(sequence) = next {
-        next = sequence.checked_sub(1);
+    let mut below = u64::MAX;
+    for &(sequence, _) in listed.iter().rev() {
+        // Behind a checkpoint that does not read, the next one is before it.
+        if sequence >= below {
+            continue;
+        }
         let head = match open(repository, name, listed, sequence).await {
             Ok(fetched) => fetched.reader.head,
             Err(error) => {
@@ -205,7 +208,7 @@ async fn from_checkpoint(
         }
         let behind = head.checkpoint.filter(|checkpoint| forgotten.is_none_or(|forgotten| forgotten < *checkpoint));
         let Some(checkpoint) = behind else { break };
-        next = checkpoint.checked_sub(1);
+        below = checkpoint;
         let mut journal = Journal::empty(name, mailbox.clone());
         let loaded = async {
             let mut fetched = open(repository, name, listed, checkpoint).await?;

@@ -93,7 +93,7 @@ async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Row>> {
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an index segment is too long"));
     }
-    let octets = repository.store().read(&object.key, None).await?;
+    let octets = repository.store().read(&object.key, Some(0..object.length)).await?;
     decode(&repository.open_object(ObjectKind::Segment, &object.key, &octets)?)
 }
 
@@ -111,8 +111,7 @@ pub(super) fn decode(octets: &[u8]) -> Result<Vec<Row>> {
     for _ in 0..decoder.count(16)? {
         decoder.take(16)?;
     }
-    let rows = super::decode_blobs(decoder.rest())?;
-    if rows.len() > ROWS_MAX { Err(Error::damaged("an index segment has too many rows")) } else { Ok(rows) }
+    super::commit::decode_table(decoder.rest(), ROWS_MAX)
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ const DONE: &str = "-done";
 const SCHEMA: u64 = 1;
 /// The most packs, and the most journals, that a mark names: what is left is for the next sweep.
 pub(crate) const MARKED_MAX: usize = 1 << 20;
+/// How many sweeps may have lost all their records.
+const MISSING_MAX: u64 = 16;
+/// The longest record that is read, in octets.
+const OCTETS_MAX: u64 = 64 << 20;
 
 /// What a sweep condemns, or, as a verdict, what it deletes. Who knows of it points at none of these packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +49,10 @@ pub(crate) struct Latest {
 
 /// The latest sweep, if there was one.
 pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
-    let (mut marked, mut done) = (0, 0);
+    let (mut marked, mut done, mut records) = (0, 0, 0);
     let mut listing = repository.store().list(SWEEPS);
     while let Some(object) = listing.try_next().await? {
+        records += 1;
         match name_of(&object.key) {
             Some((epoch, DONE)) => done = done.max(epoch),
             // There is no verdict without a mark; if that is lost, the sweep is open all the same.
@@ -57,6 +62,10 @@ pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
     }
     // A listing may show that a sweep is done and not, any more than a moment before, its mark; none is done without.
     let epoch = marked.max(done);
+    // Each of them left a record at least; whoever believed a number that was made up would look for as many sweeps.
+    if epoch > records + MISSING_MAX {
+        return Err(Error::damaged(format!("there is a record of sweep {epoch}, and none of most sweeps before it")));
+    }
     Ok(Latest { epoch, is_open: done < epoch })
 }
 
@@ -189,7 +198,7 @@ fn name_of(key: &str) -> Option<(u64, &'static str)> {
         Some((digits, "done")) => (digits, DONE),
         Some(_) => return None,
     };
-    Some((u64::from_be_bytes(crate::wire::from_hex(digits)?), what))
+    Some((crate::wire::counter_from_hex(digits)?, what))
 }
 
 async fn replace(repository: &Repository, epoch: u64, what: &str, payload: &[u8]) -> Result<()> {
@@ -206,7 +215,7 @@ async fn create(repository: &Repository, epoch: u64, what: &str, payload: &[u8])
 
 async fn read(repository: &Repository, epoch: u64, what: &str) -> Result<Option<Vec<u8>>> {
     let key = key(epoch, what);
-    match repository.store().read(&key, None).await {
+    match repository.read_small(&key, OCTETS_MAX).await {
         Ok(octets) => repository.open_object(ObjectKind::Sweep, &key, &octets).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -244,10 +253,12 @@ impl Mark {
         if decoder.number()? != SCHEMA {
             return Err(Error::new(ErrorKind::Unsupported, "the record of a sweep is of an unknown version"));
         }
-        let mut packs = || (0..decoder.count(16)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>();
+        let mut packs = || -> Result<Vec<PackId>> {
+            (0..decoder.count_up_to(16, MARKED_MAX)?).map(|_| decoder.array().map(PackId::new)).collect()
+        };
         let (packs, moved) = (packs()?, packs()?);
-        let journals = (0..decoder.count(17)?)
-            .map(|_| Ok((JournalName::of(decoder.array()?), decoder.number()?)))
+        let journals = (0..decoder.count_up_to(17, MARKED_MAX)?)
+            .map(|_| Ok((JournalName::of(decoder.array()?), decoder.counter()?)))
             .collect::<Result<_>>()?;
         decoder.end()?;
         Ok(Self { packs, moved, journals })

@@ -48,7 +48,9 @@ impl Fetcher {
     /// Reads the blobs at these places, in any order and repeated at will. What cannot be read is told by [`Fetched::blob`].
     pub(crate) async fn fetch(&self, places: impl IntoIterator<Item = Location>) -> Fetched {
         let mut fetched = Fetched::default();
-        let ranges = coalesce(self.lock_detours().lead(places, &mut fetched.detours));
+        let places = self.lock_detours().lead(places, &mut fetched.detours);
+        // What lies about its length is not read.
+        let ranges = coalesce(places.into_iter().filter(Location::is_possible));
         let reads = stream::iter(ranges).map(|(pack, range)| async move {
             let read = self.read(pack, range.clone()).await;
             (pack, range, read)
@@ -133,6 +135,10 @@ impl Fetched {
     pub(crate) fn blob(&self, at: &Location) -> Result<Vec<u8>> {
         let at = &self.place(at);
         let end = at.offset.saturating_add(u64::from(at.stored));
+        if !at.is_possible() {
+            let lie = "the table says that it is longer than its content can make it";
+            return Err(Error::damaged(format!("pack {}, at {}..{end}: {lie}", at.pack, at.offset)));
+        }
         let missing = || {
             let failed = self.failed.iter().find(|(pack, range, _)| *pack == at.pack && range.contains(&at.offset));
             let reason = failed.map_or("it was not read", |(_, _, reason)| reason);

@@ -10,7 +10,7 @@ pub(crate) use plan::{Planned, Planner, Scope};
 pub(crate) use rebuild::{Progress, Rebuilding};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::describe;
+use crate::ledger::{describe, shown};
 use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
 use crate::pack::PackId;
 use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository};
@@ -488,15 +488,15 @@ impl Delivering {
 impl Failure {
     /// What went wrong with a message, or with a whole mailbox.
     pub(crate) fn of(mailbox: &MailboxName, message: Option<&Envelope>, error: &Error) -> Self {
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let text = |octets: &[u8]| shown(String::from_utf8_lossy(octets).into_owned());
         Self {
-            mailbox: mailbox.to_string(),
+            mailbox: shown(mailbox.to_string()),
             folder: message.map_or_else(String::new, |envelope| text(&envelope.folder)),
             message: message.map_or_else(String::new, |envelope| match &envelope.identity {
                 Identity::Named(name) => text(name),
                 Identity::Content => text(&envelope.before),
             }),
-            reason: describe(error),
+            reason: shown(describe(error)),
             is_damage: error.kind() == ErrorKind::Damaged,
         }
     }
@@ -562,7 +562,7 @@ impl RestoreReport {
                     format!("changed: {how} of {of}")
                 }
             };
-            append(&mut self.notes, vec![text]);
+            append(&mut self.notes, vec![shown(text)]);
         }
     }
 }

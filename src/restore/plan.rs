@@ -53,9 +53,11 @@ struct Open {
 
 /// A row and where its recipe is in the commit's recipes.
 struct Entry {
-    stored: MessageRow,
     now: MessageRow,
+    /// As the commit stored it: where its recipe is, how long that is, and its pieces.
     recipe_at: u64,
+    recipe_length: u32,
+    pieces: Vec<u32>,
 }
 
 /// The recipe blocks of a commit, one open at a time.
@@ -122,7 +124,7 @@ impl Planner {
         while window.len() < MESSAGES_MAX {
             let Some(planned) = self.message().await? else { break };
             let length = planned.row.length;
-            if !window.is_empty() && octets + length > self.window_octets {
+            if !window.is_empty() && length.saturating_add(octets) > self.window_octets {
                 self.held = Some(planned);
                 break;
             }
@@ -223,10 +225,11 @@ impl Open {
             recipe_at += u64::from(stored.recipe.skip);
             let at = recipe_at;
             recipe_at += u64::from(stored.recipe.length);
+            let (pieces, recipe_length) = (std::mem::take(&mut stored.pieces), stored.recipe.length);
             let gone = (scope == Scope::All && !journal.is_lost(stored.ordinal)).then(|| stored.clone());
-            let row = journal.now(stored.clone()).or(gone);
+            let row = journal.now(stored).or(gone);
             let row = row.filter(|row| scope != Scope::Quarantined || row.quarantine.is_some());
-            rows.push(row.map(|now| Entry { stored, now, recipe_at: at }));
+            rows.push(row.map(|now| Entry { now, recipe_at: at, recipe_length, pieces }));
         }
         let rows: VecDeque<Entry> = match wanted {
             None => rows.into_iter().flatten().collect(),
@@ -245,9 +248,9 @@ impl Open {
     }
 
     async fn plan(&mut self, repository: &Repository, entry: Entry) -> Result<Planned> {
-        let Entry { stored, now, recipe_at } = entry;
-        let recipe = self.recipe(repository, recipe_at, stored.recipe.length).await;
-        let pieces = stored.pieces.iter().map(|piece| self.blobs.get(*piece as usize).map(|row| row.at));
+        let Entry { now, recipe_at, recipe_length, pieces } = entry;
+        let recipe = self.recipe(repository, recipe_at, recipe_length).await;
+        let pieces = pieces.iter().map(|piece| self.blobs.get(*piece as usize).map(|row| row.at));
         let pieces: Option<Vec<Location>> = pieces.collect();
         let recipe = match &pieces {
             Some(_) => recipe,

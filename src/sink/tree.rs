@@ -5,7 +5,7 @@
 //! that takes a target that only the restoring user can write to.
 
 use super::names;
-use super::system::{create_directory, create_file, doing, in_the_way, private_file, sync_directory};
+use super::system::{create_directory, create_file, doing, private_file, sync_directory};
 use super::temporary::{Placed, Temporary};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::hash_map::RandomState;
@@ -37,6 +37,16 @@ pub(super) struct Tree {
 pub(super) enum Claim {
     Mailbox,
     Folder,
+}
+
+/// What became of a directory that was to be created.
+enum Created {
+    /// It is there.
+    Here(PathBuf),
+    /// A file is in its place.
+    Taken,
+    /// A file is in the place of a directory above it.
+    Blocked,
 }
 
 /// A directory that was created or found.
@@ -72,14 +82,17 @@ impl Tree {
         let owner_hash = hash64(owner);
         for attempt in 0..CLAIMS_MAX {
             let components = [base, &below].concat();
-            if let Some(path) = self.create(&components)?
-                && !refuse(self, &path)
-                && self.try_claim(claim, owner_hash, &path)?
+            let created = self.create(&components)?;
+            if let Created::Here(path) = &created
+                && !refuse(self, path)
+                && self.try_claim(claim, owner_hash, path)?
             {
-                return Ok(Directory { path, components });
+                return Ok(Directory { path: path.clone(), components });
             }
             let name = names::made(owner, attempt);
             match below.last_mut() {
+                // What is in the way above it may stay there.
+                _ if matches!(created, Created::Blocked) => below = vec![name],
                 Some(last) => *last = name,
                 None => below.push(name),
             }
@@ -121,21 +134,18 @@ impl Tree {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
     }
 
-    /// Creates a directory and those above it. `None` if a file is in its place.
-    fn create(&self, components: &[Vec<u8>]) -> Result<Option<PathBuf>> {
+    /// Creates a directory and those above it.
+    fn create(&self, components: &[Vec<u8>]) -> Result<Created> {
         // The target itself is the caller's choice, symbolic link or not.
         fs::create_dir_all(&self.root).map_err(|error| doing("creating", &self.root, error))?;
         let mut path = self.root.clone();
         for (at, component) in components.iter().enumerate() {
             path.push(names::native(component));
             if create_directory(&path)?.is_none() {
-                if at + 1 == components.len() {
-                    return Ok(None);
-                }
-                return Err(in_the_way(&path, "is no directory"));
+                return Ok(if at + 1 == components.len() { Created::Taken } else { Created::Blocked });
             }
         }
-        Ok(Some(path))
+        Ok(Created::Here(path))
     }
 
     /// What tells a directory from every other, whatever path leads to it.

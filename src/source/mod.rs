@@ -215,13 +215,15 @@ impl Entry {
         const OVERHEAD: usize = 512;
         const LITERAL_MAX: u64 = 1 << 20;
         match self {
-            Self::Message(message) => match &message.body {
-                Body::Octets(octets) => OVERHEAD + octets.len(),
-                Body::Open { length, .. } => OVERHEAD + (*length).min(LITERAL_MAX) as usize,
-            },
-            Self::Folder(folder) => {
-                OVERHEAD + folder.companions.iter().map(|file| file.octets.len() + OVERHEAD).sum::<usize>()
+            Self::Message(message) => {
+                // An ordinary envelope is in the overhead.
+                let overhead = OVERHEAD.max(message.envelope.weight());
+                match &message.body {
+                    Body::Octets(octets) => overhead + octets.len(),
+                    Body::Open { length, .. } => overhead + (*length).min(LITERAL_MAX) as usize,
+                }
             }
+            Self::Folder(folder) => OVERHEAD + folder.weight() + folder.companions.len() * OVERHEAD,
             _ => OVERHEAD,
         }
     }

@@ -3,8 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::repository::{
-    Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_commit, create_run_record, read_run_record,
-    read_verdict, run_key,
+    Contest, Draft, JournalName, Place, Repository, RunRecord, Token, chains, create_commit, create_run_record,
+    read_run_record, read_verdict, run_key,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,6 +108,7 @@ async fn is_judged(repository: &Repository, epoch: u64) -> Result<bool> {
 /// Puts a fence at the end of a journal, unless one of this sweep is there: who commits behind it has read it.
 async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u64, writer: Token) -> Result<bool> {
     let name = JournalName::new(repository, mailbox);
+    let mut contest = Contest::default();
     loop {
         let last = name.last(repository).await?;
         let head = last.as_ref().map(|last| &last.reader.head);
@@ -129,5 +130,6 @@ async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u6
         if create_commit(repository, name, &Draft::default(), &place).await? {
             return Ok(true);
         }
+        contest.lose(place.sequence)?;
     }
 }

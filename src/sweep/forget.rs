@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::repository::{CommitRef, Draft, Journal, Place, Repository, carry, create_commit, only_named};
+use crate::repository::{CommitRef, Contest, Draft, Journal, Place, Repository, carry, create_commit, only_named};
 use std::collections::HashSet;
 
 /// A forgetting to be. Nothing happens until [`finish`](Self::finish).
@@ -99,7 +99,7 @@ impl Forget {
 
     /// Forgets what is to be forgotten of a mailbox, and gives how many messages that are; `None` if there is nothing.
     async fn mailbox(&self, name: &MailboxName) -> Result<Option<u64>> {
-        let mut placed = None;
+        let (mut placed, mut contest) = (None, Contest::default());
         loop {
             // The present tells where the checkpoint goes; the past is what it carries.
             let now = Journal::load_all(&self.repository, name, None).await?;
@@ -125,6 +125,8 @@ impl Forget {
             };
             if create_commit(&self.repository, now.name, &draft, &place).await? {
                 placed = Some((place.sequence, messages));
+            } else {
+                contest.lose(place.sequence)?;
             }
         }
     }

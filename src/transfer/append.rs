@@ -61,8 +61,14 @@ impl Appender {
     ///
     /// # Errors
     /// [`Cancelled`](ErrorKind::Cancelled) if the transfer ended first: whether the message was stored is unknown; `has` will tell a later opening.
-    /// [`Unavailable`](ErrorKind::Unavailable) if a sweep took content that the message shares with others: it was not stored; append it again.
+    /// [`Limit`](ErrorKind::Limit) if the envelope weighs more than [`Envelope::OCTETS_MAX`]. [`Unavailable`](ErrorKind::Unavailable) if a sweep took content that the message shares with others: it was not stored; append it again.
     pub async fn append(&self, envelope: Envelope, body: impl Into<Body>) -> Result<Settled> {
+        if envelope.weight() > Envelope::OCTETS_MAX {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "what is known of a message besides its octets is longer than the limit",
+            ));
+        }
         let (ticket, settled) = oneshot::channel();
         let message = Message { envelope, body: body.into() };
         self.ask(Request::Append(Box::new(Appended { message, ticket }))).await?;

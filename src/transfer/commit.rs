@@ -4,11 +4,11 @@ use super::lane::LaneContext;
 use super::registration::{Registration, Writer};
 use super::trust;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Evidence, Folder, MailboxName};
 use crate::pack::{PackId, Packer};
 use crate::repository::{
-    Checkpoint, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
+    Checkpoint, Contest, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
 };
 use crate::resources::Resources;
 use crate::runtime;
@@ -124,7 +124,7 @@ pub(super) struct Target {
 /// Dropping the future leaves the commit absent or whole.
 pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> Result<Committed> {
     let Target { repository, registration, .. } = &target;
-    let mut covered = 0;
+    let (mut covered, mut contest) = (0, Contest::default());
     loop {
         if let Some(others) = &tail.others {
             covered += draft.yield_to(repository.domain(), others)?;
@@ -164,8 +164,21 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             }
         }
         let place = tail.place(repository, writer.token);
-        let (given_back, octets, digest) = target.encode(draft, &place, tail.name.commit(tail.sequence)).await?;
-        (draft, tail.time) = (given_back, place.time);
+        let (given_back, encoded) = target.encode(draft, &place, tail.name.commit(tail.sequence)).await?;
+        draft = given_back;
+        let (octets, digest) = match (encoded, changes.take()) {
+            (Err(error), Some(carried)) if error.kind() == ErrorKind::Limit => {
+                // The state is more than a commit can carry; its own changes need not be.
+                draft.carry_no_more(carried);
+                tail.is_uncarriable = true;
+                continue;
+            }
+            (encoded, kept) => {
+                changes = kept;
+                encoded?
+            }
+        };
+        tail.time = place.time;
         if target.put(&tail, &octets, digest, writer).await? {
             let rows = u64::from(draft.messages.rows());
             let is_checkpoint = !draft.commits.is_empty();
@@ -180,13 +193,14 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             tail.sequence += 1;
             continue;
         }
+        contest.lose(tail.sequence)?;
         tail = target.read_again(tail, &mut draft).await?;
     }
 }
 
 impl Target {
     /// Encodes and seals a draft for its place, on a worker.
-    async fn encode(&self, draft: Draft, place: &Place, key: String) -> Result<(Draft, Bytes, Digest)> {
+    async fn encode(&self, draft: Draft, place: &Place, key: String) -> Result<(Draft, Result<(Bytes, Digest)>)> {
         let (secrets, place, level) = (self.repository.secrets().clone(), place.clone(), self.level);
         let salt = self.repository.salt()?;
         let (encoded, draft) = runtime::run(&**self.resources.executor(), move || {
@@ -195,8 +209,7 @@ impl Target {
             (encoded, draft)
         })
         .await?;
-        let encoded = encoded?;
-        Ok((draft, encoded.octets.into(), encoded.digest))
+        Ok((draft, encoded.map(|encoded| (encoded.octets.into(), encoded.digest))))
     }
 
     /// Creates the commit; false if another's is in its place.

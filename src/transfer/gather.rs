@@ -15,6 +15,11 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+/// With this many blobs in its table a commit is closed, so that the table stays well below what readers take.
+const BLOBS_MAX: usize = 1 << 18;
+/// What a folder weighs besides its octets.
+const FOLDER_OCTETS: usize = 64;
+
 /// A mailbox that is being transferred.
 #[derive(Debug)]
 pub(super) struct Gatherer {
@@ -62,6 +67,8 @@ pub(super) struct Builder {
     /// Recipe blocks being compressed.
     pub(super) compressing: usize,
     compressed_octets: usize,
+    /// What the draft's folders weigh.
+    folders_weight: usize,
     /// Packs that must be durable first.
     pub(super) waits_for: HashSet<PackId>,
     pub(super) stored: u64,
@@ -129,6 +136,7 @@ impl Gatherer {
     fn record_folder(&mut self, folder: Folder, gone: bool) {
         let source = self.open.draft.source(self.source.0, &self.source.1);
         self.folders.insert(folder.path.raw.clone(), folder.clone());
+        self.open.folders_weight += folder.weight() + FOLDER_OCTETS;
         self.open.draft.folders.push(FolderRecord { folder, source, gone });
     }
 
@@ -288,11 +296,12 @@ impl Gatherer {
 
     /// Whether the open commit is as large as it may be.
     pub(super) fn is_full(&self, settings: &Settings) -> bool {
-        let Builder { draft, recipes, compressed_octets, .. } = &self.open;
+        let Builder { draft, recipes, compressed_octets, folders_weight, .. } = &self.open;
         let rows = draft.messages.rows() + draft.updates.rows();
         rows >= settings.commit_messages_max
             || compressed_octets + recipes.len() / 2 >= settings.commit_bytes_max
-            || draft.messages.octets() + draft.updates.octets() >= settings.commit_bytes_max
+            || draft.messages.octets() + draft.updates.octets() + folders_weight >= settings.commit_bytes_max
+            || draft.blobs.len() >= BLOBS_MAX
     }
 
     /// Keeps the memory of a batch that was read to its end with the commit that holds the last of it; gives it back if that is committed already.

@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// What a batch of messages may weigh, in octets.
 pub(super) const BATCH: u64 = 4 << 20;
 
+/// How much of a name that is too long is told, in octets.
+const SHOWN_MAX: usize = 256;
+
 /// How many mailboxes are listed ahead of the one that is read.
 const AHEAD_MAX: usize = 64;
 
@@ -244,6 +247,11 @@ impl Enumeration {
         match self.ahead.pop_front() {
             None => Ok(Taken::End),
             Some(Err(error)) => Ok(Taken::Unopened(None, error)),
+            Some(Ok(mailbox)) if mailbox.name().as_bytes().len() > MailboxName::OCTETS_MAX => {
+                let shown = MailboxName::new(&mailbox.name().as_bytes()[..SHOWN_MAX]);
+                let error = Error::new(ErrorKind::Limit, "the name of a mailbox is longer than the limit");
+                Ok(Taken::Unopened(Some(Arc::new(shown)), error))
+            }
             Some(Ok(mailbox)) => {
                 let name = Arc::new(mailbox.name().clone());
                 match self.open(Arc::clone(&name), mailbox).await {
@@ -271,7 +279,8 @@ impl Enumeration {
             Ok::<_, Error>((mailboxes, ahead))
         });
         let (mailboxes, ahead) = listed.await??;
-        self.registration.want(ahead.iter().flatten().map(|mailbox| mailbox.name().clone()));
+        let names = ahead.iter().flatten().map(|mailbox| mailbox.name());
+        self.registration.want(names.filter(|name| name.as_bytes().len() <= MailboxName::OCTETS_MAX).cloned());
         (self.mailboxes, self.ahead) = (Some(mailboxes), ahead);
         Ok(())
     }
@@ -349,7 +358,15 @@ async fn know(
 impl Found {
     fn take(&mut self, entry: Entry, known: &mut KnownMailbox) {
         match entry {
+            Entry::Folder(folder) if folder.weight() > Folder::OCTETS_MAX => self.refuse(&folder.path.raw, "a folder"),
             Entry::Folder(folder) => self.folders.push(folder),
+            Entry::Message(message) if message.envelope.weight() > Envelope::OCTETS_MAX => {
+                let name = match &message.envelope.identity {
+                    Identity::Named(name) => name,
+                    Identity::Content => &message.envelope.folder,
+                };
+                self.refuse(name, "what is known of a message besides its octets");
+            }
             Entry::Message(message) => {
                 self.seen += 1;
                 let (folder, identity) = (message.envelope.folder.clone(), message.envelope.identity.clone());
@@ -374,6 +391,12 @@ impl Found {
             }
             Entry::Failed { name, error } => self.failed.push((name, error)),
         }
+    }
+
+    /// Something is longer than any reader takes: it cannot be stored, and is told.
+    fn refuse(&mut self, name: &Bytes, what: &str) {
+        let shown = name.slice(..name.len().min(SHOWN_MAX));
+        self.failed.push((shown, Error::new(ErrorKind::Limit, format!("{what} is longer than the limit"))));
     }
 
     fn settle(&mut self, folder: Bytes, identity: Identity, envelope: Envelope, verdict: Verdict) {
