@@ -173,15 +173,14 @@ impl Boundaries {
             if matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | b'-')
                 && let Some(frame) = self.named(hash, &tail[..at])
             {
-                let delimiter =
-                    |close, garbage| Delimiter { frame, close, length: 2 + at + 2 * usize::from(close), garbage };
-                let (best, delimiter) = match follow(tail, &tail[..at], true) {
-                    Follow::Open => (&mut found, delimiter(false, false)),
-                    Follow::Close => (&mut found, delimiter(true, false)),
-                    Follow::CloseAndGarbage => (&mut fallback, delimiter(true, true)),
-                    Follow::Undecided | Follow::Nothing => continue,
+                let (best, close, garbage) = match follow(tail, &tail[..at], true) {
+                    Follow::Open => (Some(&mut found), false, false),
+                    Follow::Close => (Some(&mut found), true, false),
+                    Follow::CloseAndGarbage => (Some(&mut fallback), true, true),
+                    Follow::Undecided | Follow::Nothing => (None, false, false),
                 };
-                if best.is_none_or(|before: Delimiter| before.frame < delimiter.frame) {
+                let delimiter = Delimiter { frame, close, length: 2 + at + 2 * usize::from(close), garbage };
+                if let Some(best) = best.filter(|best| best.is_none_or(|before: Delimiter| before.frame < frame)) {
                     *best = Some(delimiter);
                 }
             }
