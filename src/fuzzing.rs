@@ -2,6 +2,10 @@
 //!
 //! Each function takes any octets and panics if the crate does something that it never should.
 
+mod sealed;
+
+pub use sealed::{objects as sealed_objects, round_trip};
+
 use crate::digest::Domain;
 use crate::pack::{FinishedPack, HEADER, PackId, PackReader, PackWriter, Packer, TRAILER, Trailer};
 use crate::repository::fuzzing::{Choices, columns, commit, commit_changed, config, tables};
@@ -139,6 +143,16 @@ mod tests {
     #[test]
     fn inputs_that_once_failed_as_objects_fail_no_more() {
         replay("pack", objects);
+    }
+
+    #[test]
+    fn inputs_that_once_failed_as_whole_objects_fail_no_more() {
+        replay("objects", sealed_objects);
+    }
+
+    #[test]
+    fn inputs_that_once_failed_to_come_back_fail_no_more() {
+        replay("round_trip", round_trip);
     }
 
     #[test]

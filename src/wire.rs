@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 
 /// The largest number that is counted on from: sequences, ordinals, epochs, times. None that is true comes near it, and a lie must not overflow.
-pub(crate) const COUNTER_MAX: u64 = 1 << 62;
+pub(crate) const COUNTER_MAX: u64 = 1 << 63;
 
 /// Appends encoded values to a buffer.
 pub(crate) trait Encode {

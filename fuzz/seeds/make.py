@@ -73,6 +73,22 @@ PACKS = {
     "config": bytes([5]) + b"MRCONF\1\0" + bytes(16) + bytes([0]) + bytes(32),
     "tables": bytes([6, 1]) + bytes(16) + bytes([1, 0, 40, 9, 9, 0]) + bytes(32),
 }
+# Of each kind: one of no particular octets, one sealed that is right, one changed.
+PAYLOADS = {
+    4: b"MRSLOT\1\0" + bytes(32 + 16) + bytes([1]) + bytes(80 + 60),
+    5: bytes([0, 1]) + bytes(16) + bytes([1, 0, 40, 9, 9, 0]) + bytes(32),
+    6: bytes([1, 0, 3, 4, 1, 1]) + b"m",
+    7: bytes([1, 1]) + bytes(16) + bytes([1]) + bytes(16) + bytes([3]),
+    8: bytes([1, 1]) + bytes(16) + bytes([0]),
+    9: bytes([1, 5, 3]) + b"why",
+    10: bytes([7, 6]) + b"reason",
+    11: bytes([1, 40, 1]) + bytes(16) + bytes([1, 0, 40, 9, 9, 0]) + bytes(32),
+}
+OBJECTS = {f"{kind}-{how}": bytes([kind, how]) + octets for kind, octets in PAYLOADS.items() for how in range(4)}
+OBJECTS["config"] = bytes([2, 0]) + b"MRCONF\1\0" + bytes(16) + bytes([0]) + bytes(48)
+OBJECTS["run-ended"] = bytes([6, 2, 1, 1, 3, 4]) + bytes(16) + bytes([1, 1, 97, 1, 98, 1, 1, 109, 2]) + bytes(32)
+ROUND_TRIPS = {f"{kind}": bytes([kind]) + bytes(range(1, 120)) for kind in range(8)}
+GENERATED = {f"{seed}": bytes((at * at * (seed * 2 + 1) >> 3) & 255 for at in range(700)) for seed in range(12)}
 
 
 def write(target, seeds, front=b""):
@@ -89,3 +105,6 @@ write("base64_shape", BASE64, bytes([5]))
 write("mbox_split", MBOXES, bytes([63, 0, 255, 0]))
 write("mbox_split", {f"{name}-small": octets for name, octets in MBOXES.items()}, bytes([2, 0, 1, 2]))
 write("pack", PACKS)
+write("objects", OBJECTS)
+write("round_trip", ROUND_TRIPS)
+write("message", GENERATED)

@@ -11,7 +11,12 @@ pub(super) struct Boundaries {
     frames: Vec<Frame>,
     /// The octets of all boundaries one after another: one buffer that is kept across messages.
     octets: Vec<u8>,
+    /// The hashes of their boundaries with their numbers, sorted: of many, the one that a line names is found without asking each.
+    by_hash: Vec<(u64, usize)>,
 }
+
+/// With fewer open multiparts than this each is asked.
+const MANY: usize = 4;
 
 /// One open multipart.
 #[derive(Debug)]
@@ -21,6 +26,9 @@ pub(super) struct Frame {
     /// The first eight octets of the boundary, and which of them it has: most lines are told apart by these alone.
     head: u64,
     mask: u64,
+    hash: u64,
+    /// The length of the longest boundary up to this one.
+    longest: usize,
     /// How many multiparts and enclosed messages the multipart itself is inside of.
     pub(super) depth: u32,
     /// Whether parts without a Content-Type are messages (RFC 2046 5.1.5).
@@ -76,6 +84,7 @@ impl Boundaries {
     pub(super) fn clear(&mut self) {
         self.frames.clear();
         self.octets.clear();
+        self.by_hash.clear();
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -84,11 +93,16 @@ impl Boundaries {
 
     pub(super) fn push(&mut self, boundary: &[u8], depth: u32, digest: bool) {
         let head_length = boundary.len().min(8);
+        let hash = boundary.iter().fold(0, |hash, octet| hashed(hash, *octet));
+        let entry = (hash, self.frames.len());
+        self.by_hash.insert(self.by_hash.partition_point(|other| *other < entry), entry);
         self.frames.push(Frame {
             start: self.octets.len(),
             length: boundary.len(),
             head: head_of(boundary),
             mask: mask_of(head_length),
+            hash,
+            longest: boundary.len().max(self.frames.last().map_or(0, |frame| frame.longest)),
             depth,
             digest,
             opened: false,
@@ -100,6 +114,9 @@ impl Boundaries {
     pub(super) fn pop(&mut self) -> Option<Frame> {
         let frame = self.frames.pop()?;
         self.octets.truncate(frame.start);
+        if let Ok(at) = self.by_hash.binary_search(&(frame.hash, self.frames.len())) {
+            self.by_hash.remove(at);
+        }
         Some(frame)
     }
 
@@ -121,6 +138,10 @@ impl Boundaries {
             let hopeful = !complete && line.len() < 2 && b"--".starts_with(line) && !self.is_empty();
             return if hopeful { Verdict::Undecided } else { Verdict::Ordinary };
         };
+        let longest = self.frames.last().map_or(0, |frame| frame.longest);
+        if self.frames.len() >= MANY && tail.len() >= longest + DELIMITER_OVERHEAD {
+            return self.judge_whole(&tail[..longest + DELIMITER_OVERHEAD], longest);
+        }
         let (head, seen) = (head_of(tail), mask_of(tail.len().min(8)));
         let mut fallback = None;
         for (index, frame) in self.frames.iter().enumerate().rev() {
@@ -142,6 +163,42 @@ impl Boundaries {
             }
         }
         fallback.map_or(Verdict::Ordinary, Verdict::Delimiter)
+    }
+
+    /// What a line is of which enough is there to know. Looks at each of its octets once, however many multiparts are open: mail can be made that opens as
+    /// many as there may be, and then has nothing but lines that are nearly delimiters of all.
+    fn judge_whole(&self, tail: &[u8], longest: usize) -> Verdict {
+        let (mut hash, mut found, mut fallback) = (0, None, None);
+        for (at, octet) in tail[..=longest].iter().enumerate() {
+            if matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | b'-')
+                && let Some(frame) = self.named(hash, &tail[..at])
+            {
+                let (best, close, garbage) = match follow(tail, &tail[..at], true) {
+                    Follow::Open => (Some(&mut found), false, false),
+                    Follow::Close => (Some(&mut found), true, false),
+                    Follow::CloseAndGarbage => (Some(&mut fallback), true, true),
+                    Follow::Undecided | Follow::Nothing => (None, false, false),
+                };
+                let delimiter = Delimiter { frame, close, length: 2 + at + 2 * usize::from(close), garbage };
+                if let Some(best) = best.filter(|best| best.is_none_or(|before: Delimiter| before.frame < frame)) {
+                    *best = Some(delimiter);
+                }
+            }
+            // No boundary has a line break in it.
+            if matches!(octet, b'\r' | b'\n') {
+                break;
+            }
+            hash = hashed(hash, *octet);
+        }
+        found.or(fallback).map_or(Verdict::Ordinary, Verdict::Delimiter)
+    }
+
+    /// The innermost multipart of this boundary.
+    fn named(&self, hash: u64, boundary: &[u8]) -> Option<usize> {
+        let end = self.by_hash.partition_point(|(other, _)| *other <= hash);
+        let same = self.by_hash[..end].iter().rev().take_while(|(other, _)| *other == hash);
+        let mut same = same.map(|(_, frame)| *frame);
+        same.find(|frame| self.frames.get(*frame).is_some_and(|frame| self.octets_of(frame) == boundary))
     }
 
     fn octets_of(&self, frame: &Frame) -> &[u8] {
@@ -177,6 +234,11 @@ pub(super) fn find(
     }
     let held = if complete { 0 } else { undecided_tail(region) };
     Found::Nothing { decided: region.len() - held }
+}
+
+/// The hash of octets with one more behind them.
+fn hashed(hash: u64, octet: u8) -> u64 {
+    (hash ^ u64::from(octet)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
 }
 
 /// What follows a boundary in a line.
@@ -312,6 +374,39 @@ mod tests {
             if region != "text\r\n--boundary" {
                 assert_eq!(found, Found::Nothing { decided: region.len() }, "{region:?}");
             }
+        }
+    }
+
+    proptest::proptest! {
+        /// However many are open, a line is what it is when each of them is asked.
+        #[test]
+        fn many_open_boundaries_are_told_apart_as_few_are(
+            boundaries in proptest::collection::vec("[ab -]{0,3}[ab-]", 4..12),
+            line in "[ab -]{0,9}(--)?[ \t\r\nab-]{0,4}",
+            gone in 0_usize..4,
+        ) {
+            let mut open = Boundaries::default();
+            boundaries.iter().for_each(|boundary| open.push(boundary.as_bytes(), 0, false));
+            (0..gone).for_each(|_| drop(open.pop()));
+            let line = format!("--{line}\n and what comes behind it in the next line");
+            let mut fallback = None;
+            let mut expected = Verdict::Ordinary;
+            for (index, boundary) in boundaries[..boundaries.len() - gone].iter().enumerate().rev() {
+                let mut alone = Boundaries::default();
+                alone.push(boundary.as_bytes(), 0, false);
+                if let Verdict::Delimiter(found) = alone.judge(line.as_bytes(), false) {
+                    let found = Delimiter { frame: index, ..found };
+                    if !found.garbage {
+                        expected = Verdict::Delimiter(found);
+                        break;
+                    }
+                    fallback = fallback.or(Some(found));
+                }
+            }
+            if let (Verdict::Ordinary, Some(fallback)) = (expected, fallback) {
+                expected = Verdict::Delimiter(fallback);
+            }
+            proptest::prop_assert_eq!(open.judge(line.as_bytes(), false), expected);
         }
     }
 

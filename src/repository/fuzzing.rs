@@ -217,7 +217,7 @@ fn folder(choices: &mut Choices<'_>, source: u32) -> FolderRecord {
     FolderRecord { folder, source, gone: choices.octet().is_multiple_of(2) }
 }
 
-fn blob(choices: &mut Choices<'_>) -> Row {
+pub(crate) fn blob(choices: &mut Choices<'_>) -> Row {
     let at = Location {
         pack: PackId::new([choices.octet() % 2; 16]),
         offset: choices.number() as u64,
@@ -266,7 +266,7 @@ impl<'a> Choices<'a> {
     }
 
     /// Up to 15 octets.
-    fn short(&mut self) -> Bytes {
+    pub(crate) fn short(&mut self) -> Bytes {
         let length = usize::from(self.octet() % 16).min(self.rest().len());
         Bytes::copy_from_slice(self.0.take(length).unwrap_or_default())
     }
@@ -278,7 +278,7 @@ impl<'a> Choices<'a> {
         self.0.take(length).unwrap_or_default().repeat(times)
     }
 
-    fn text(&mut self) -> String {
+    pub(crate) fn text(&mut self) -> String {
         String::from_utf8_lossy(&self.short()).into_owned()
     }
 

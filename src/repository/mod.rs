@@ -484,8 +484,12 @@ fn draw(seams: &Seams, who: &[u8], number: u64) -> Result<[u8; SALT]> {
     Ok(*hasher.finalize().as_bytes())
 }
 
+/// The latest time that a clock is believed, in nanoseconds: in the year 2116. A commit behind one of a later time has that one's and one more, and no reader
+/// takes one of more than twice this.
+const TIME_MAX: u64 = 1 << 62;
+
 fn nanoseconds(clock: &dyn Clock) -> u64 {
-    u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX).min(TIME_MAX)
 }
 
 fn seal_one_frame(seal: &Seal, kind: ObjectKind, salt: &[u8; SALT], payload: &[u8]) -> Result<Vec<u8>> {

@@ -30,6 +30,8 @@ pub(crate) fn bombs(octets: u64) -> Vec<Bomb> {
         ("a million parts", parts),
         ("a million close delimiters", closes),
         ("lines that are nearly delimiters of 64 multiparts", nearly),
+        ("short lines that are nearly delimiters of 64 multiparts", nearly_short),
+        ("short lines that begin as a boundary that is open 64 times", nearly_same),
         ("a header section without an end", |octets, block| filled(octets, block, b"", header_lines)),
         ("a header line without an end", |octets, block| filled(octets, block, b"Subject: ", letters)),
         ("a field name without an end", |octets, block| filled(octets, block, b"", letters)),
@@ -109,6 +111,27 @@ fn nearly(octets: u64, block: u64) -> Option<Vec<u8>> {
         64 => Some(b"\n".to_vec()),
         _ => filled(octets, block - 64, b"", |_| format!("--{}xx\n", "a".repeat(900)).repeat(72).into_bytes()),
     }
+}
+
+/// Opens 64 multiparts of these boundaries; then comes filling.
+fn behind_64(octets: u64, block: u64, boundary: impl Fn(u64) -> String, line: &str) -> Option<Vec<u8>> {
+    match block {
+        0..64 => {
+            let boundary = boundary(block);
+            Some(format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\n\n--{boundary}\n").into_bytes())
+        }
+        64 => Some(b"\n".to_vec()),
+        _ if (block - 65) * BLOCK < octets => Some(line.repeat(BLOCK as usize / line.len()).into_bytes()),
+        _ => None,
+    }
+}
+
+fn nearly_short(octets: u64, block: u64) -> Option<Vec<u8>> {
+    behind_64(octets, block, |depth| format!("aaaaaaaa{depth:02}"), "--aaaaaaaax\n")
+}
+
+fn nearly_same(octets: u64, block: u64) -> Option<Vec<u8>> {
+    behind_64(octets, block, |_| "b".to_owned(), "--bx\n")
 }
 
 fn header_lines(block: u64) -> Vec<u8> {
@@ -224,9 +247,17 @@ pub(crate) struct BombBody {
 }
 
 impl Bomb {
-    /// All of its octets.
-    pub(crate) fn octets(&self) -> Vec<u8> {
-        (0..).map_while(|block| (self.make)(self.octets, block)).flatten().collect()
+    /// So many of its first octets, if there are as many.
+    pub(crate) fn prefix(&self, octets: usize) -> Vec<u8> {
+        let mut prefix = Vec::new();
+        for block in 0.. {
+            match (self.make)(self.octets, block) {
+                Some(block) if prefix.len() < octets => prefix.extend(block),
+                _ => break,
+            }
+        }
+        prefix.truncate(octets);
+        prefix
     }
 }
 
