@@ -4,7 +4,7 @@ use super::lane::LaneContext;
 use super::registration::{Registration, Writer};
 use super::trust;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Evidence, Folder, MailboxName};
 use crate::pack::{PackId, Packer};
 use crate::repository::{
@@ -84,6 +84,22 @@ impl Tail {
         }
     }
 
+    /// What others have committed by now; `None` if the end is where it was.
+    async fn others_in(&self, repository: &Repository, journal: &Journal) -> Result<Option<Others>> {
+        if journal.head().map(|head| head.digest) == self.previous {
+            return Ok(None);
+        }
+        if !self.is_in(journal) {
+            let lost = "a commit that was there is overwritten: conditional writes do not hold in this store";
+            return Err(Error::damaged(lost));
+        }
+        // What they had committed may be forgotten.
+        let is_same = journal.forgotten == self.forgotten;
+        let mut others = self.others.clone().filter(|_| is_same).unwrap_or_default();
+        others.add(repository, journal, self.next_ordinal, !is_same).await?;
+        Ok(Some(others))
+    }
+
     fn place(&self, repository: &Repository, writer: Token) -> Place {
         Place {
             mailbox: self.mailbox.clone(),
@@ -139,9 +155,9 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             tail = target.read_again(tail, &mut draft).await?;
             continue;
         }
-        if tail.fenced > writer.epoch {
+        if tail.fenced > writer.registered {
             registration.is_fenced(&writer.token).await?;
-            if registration.ready(Some(&tail.mailbox), &target.context.dedup).await?.epoch < tail.fenced {
+            if registration.ready(Some(&tail.mailbox), &target.context.dedup).await?.registered < tail.fenced {
                 return Err(Error::damaged("a journal is fenced by a sweep that has no mark"));
             }
             continue;
@@ -157,9 +173,12 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
         if tail.is_long() && !tail.is_uncarriable {
             let journal = Journal::load(repository, &tail.mailbox, None).await?;
             if journal.head().map(|head| head.digest) == tail.previous {
-                match Checkpoint::of(&journal, repository).await? {
-                    Some(checkpoint) => changes = Some(checkpoint.carry(&mut draft)?),
-                    None => tail.is_uncarriable = true,
+                match Checkpoint::of(&journal, repository).await {
+                    Ok(Some(checkpoint)) => changes = Some(checkpoint.carry(&mut draft)?),
+                    Ok(None) => tail.is_uncarriable = true,
+                    // It was forgotten and swept meanwhile: this commit will not be the next.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -227,20 +246,20 @@ impl Target {
     /// The end of the journal as it is now, with what others have committed behind the one that was known.
     async fn read_again(&self, mut tail: Tail, draft: &mut Draft) -> Result<Tail> {
         let epoch = self.registration.epoch();
-        let journal = Journal::load(&self.repository, &tail.mailbox, None).await?;
-        if journal.head().map(|head| head.digest) == tail.previous {
+        let before = &tail;
+        let read = Journal::patiently(&self.repository, tail.name, || async move {
+            let journal = Journal::load(&self.repository, &before.mailbox, None).await?;
+            let others = before.others_in(&self.repository, &journal).await?;
+            Ok((journal, others))
+        });
+        let (journal, others) = read.await?;
+        let Some(others) = others else {
             tail.read_in = epoch;
             return Ok(tail);
-        }
-        if !tail.is_in(&journal) {
-            let lost = "a commit that was there is overwritten: conditional writes do not hold in this store";
-            return Err(Error::damaged(lost));
-        }
+        };
         if journal.forgotten != tail.forgotten {
             self.name_folders(&journal, draft);
         }
-        let mut others = tail.others.take().unwrap_or_default();
-        others.add(&self.repository, &journal, tail.next_ordinal).await?;
         Ok(Tail { others: Some(others), ..Tail::of(&journal, epoch) })
     }
 }
