@@ -32,6 +32,8 @@ pub(super) struct Tail {
     fenced: u64,
     /// The latest sweep that was known of when the journal was read.
     read_in: u64,
+    /// The writer that was found not to be fenced since the end was read: no fence of a sweep that fences it is in front of that end.
+    unfenced: Option<Token>,
     /// The state is too much for a checkpoint.
     is_uncarriable: bool,
     /// What others have committed since the journal was first read, once another writer was seen.
@@ -65,6 +67,7 @@ impl Tail {
             forgotten: journal.forgotten,
             fenced: journal.epoch,
             read_in: epoch,
+            unfenced: None,
             is_uncarriable: false,
             others: None,
         }
@@ -161,6 +164,13 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
                 return Err(Error::damaged("a journal is fenced by a sweep that has no mark"));
             }
             continue;
+        }
+        if tail.fenced > 0 && tail.unfenced != Some(writer.token) {
+            // A sweep that the writer knew of when it registered, because that was open, may have fenced it all the same.
+            if registration.is_fenced(&writer.token).await? {
+                continue;
+            }
+            tail.unfenced = Some(writer.token);
         }
         let is_lost = |pack: &PackId| !registration.may_point_at(pack, writer.epoch);
         if draft.blobs.packs().keys().any(is_lost) && !cfg!(planted = "stale_hit_after_sweep") {
