@@ -3,7 +3,7 @@
 use super::fence::create_commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::repository::{CommitRef, Draft, Journal, Place, RecipeRange, Repository};
+use crate::repository::{CommitRef, Draft, Journal, JournalName, Place, RecipeRange, Repository};
 
 /// The most messages with changes of their own, and the most that are gone, that a forgetting checkpoint carries.
 const UPDATES_MAX: usize = 1 << 18;
@@ -106,7 +106,14 @@ impl Forget {
         let mut placed = None;
         loop {
             // The present tells where the checkpoint goes; the past is what it carries.
-            let now = Journal::load_all(&self.repository, name, None).await?;
+            let journal = JournalName::new(&self.repository, name);
+            let read = || async move {
+                let now = Journal::load_all(&self.repository, name, None).await?;
+                let checkpoint = if now.head().is_some() { self.checkpoint(&now).await? } else { None };
+                Ok((now, checkpoint))
+            };
+            // Others may forget and sweep meanwhile.
+            let (now, checkpoint) = Journal::patiently(&self.repository, journal, read).await?;
             let Some(head) = now.head().copied() else { return Ok(None) };
             // A sweep may have freed an older place, and the checkpoint gone there: then it is not in the journal.
             if let Some((sequence, messages)) = placed
@@ -114,7 +121,7 @@ impl Forget {
             {
                 return Ok(Some(messages));
             }
-            let Some((draft, messages)) = self.checkpoint(&now).await? else { return Ok(None) };
+            let Some((draft, messages)) = checkpoint else { return Ok(None) };
             let place = Place {
                 mailbox: name.clone(),
                 sequence: head.sequence + 1,
