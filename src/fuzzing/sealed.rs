@@ -196,15 +196,17 @@ fn run(repository: &Repository, choices: &mut Choices<'_>) -> Result<()> {
 }
 
 fn sweep(repository: &Repository, choices: &mut Choices<'_>) -> Result<()> {
-    let packs: Vec<PackId> = (0..choices.octet() % 8).map(|_| PackId::new([choices.octet(); 16])).collect();
+    let mut packs =
+        || -> Vec<PackId> { (0..choices.octet() % 8).map(|_| PackId::new([choices.octet(); 16])).collect() };
+    let (packs, moved) = (packs(), packs());
     let journals = (0..choices.octet() % 8)
         .map(|_| (JournalName::of([choices.octet(); 16]), choices.number() as u64 >> 2))
         .collect::<BTreeMap<_, _>>();
-    let mark = Mark { packs: packs.clone(), journals: journals.into_iter().collect() };
+    let mark = Mark { packs, moved, journals: journals.into_iter().collect() };
     done(create_mark(repository, 1, &mark))?;
-    done(create_verdict(repository, 1, packs.clone()))?;
+    done(create_verdict(repository, 1, mark.clone()))?;
     assert_eq!(done(read_mark(repository, 1))?, mark);
-    assert_eq!(done(read_verdict(repository, 1))?, Some(packs));
+    assert_eq!(done(read_verdict(repository, 1))?, Some(mark));
     Ok(())
 }
 

@@ -118,17 +118,33 @@ pub(crate) struct Changes {
 /// The messages that other writers committed to a mailbox since this one read its journal: by what makes them the same, their ordinals and
 /// what else is known of them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Others(HashMap<[u8; 16], (u64, [u8; 16])>);
+pub(crate) struct Others {
+    /// By what makes two messages the same: the ordinal, and what else is known of it.
+    placed: HashMap<[u8; 16], (u64, [u8; 16])>,
+    /// Ordinals by source, folder and name.
+    named: HashMap<[u8; 16], u64>,
+}
 
 impl Others {
-    /// Takes in the messages of the journal from ordinal `since` on.
-    pub(crate) async fn add(&mut self, repository: &Repository, journal: &Journal, since: u64) -> Result<()> {
+    /// Takes in the messages of the journal from ordinal `since` on, and those that are no longer as they were stored: they may have been moved.
+    /// All of them if `is_anew`: what was known of others is forgotten.
+    pub(crate) async fn add(
+        &mut self,
+        repository: &Repository,
+        journal: &Journal,
+        since: u64,
+        is_anew: bool,
+    ) -> Result<()> {
         journal
             .living(repository, |row| {
                 let source = journal.sources.get(row.source as usize).filter(|_| row.quarantine.is_none());
-                if let Some(source) = source.filter(|_| row.ordinal >= since) {
+                let is_meant = is_anew || row.ordinal >= since || journal.is_updated(row.ordinal);
+                if let Some(source) = source.filter(|_| is_meant) {
                     let domain = repository.domain();
-                    self.0.insert(placement(domain, source.id, &row), (row.ordinal, state(domain, &row.envelope)));
+                    self.placed.insert(placement(domain, source.id, &row), (row.ordinal, state(domain, &row.envelope)));
+                    if row.ordinal >= since {
+                        self.named.extend(name_of(domain, source.id, &row).map(|name| (name, row.ordinal)));
+                    }
                 }
                 Ok(())
             })
@@ -148,12 +164,13 @@ impl Draft {
     pub(crate) fn yield_to(&mut self, domain: &Domain, others: &Others) -> Result<u64> {
         // Evidence says that all messages of a container up to its end are stored, and no more: others may have seen it when it was shorter, or longer.
         self.folders.iter_mut().for_each(|record| record.folder.evidence = Evidence::NONE);
+        self.yield_updates(domain, others)?;
         let mut kept = Columns::default();
         let (mut covered, mut skip) = (0, 0);
         for row in RowReader::new(self.messages.encode().into(), 0)? {
             let mut row = row?;
             let source = self.sources.get(row.source as usize).filter(|_| row.quarantine.is_none());
-            let theirs = source.and_then(|source| others.0.get(&placement(domain, source.id, &row)));
+            let theirs = source.and_then(|source| others.placed.get(&placement(domain, source.id, &row)));
             if let Some((ordinal, theirs)) = theirs {
                 covered += 1;
                 skip += row.recipe.skip + row.recipe.length;
@@ -175,6 +192,30 @@ impl Draft {
         self.messages = kept;
         Ok(covered)
     }
+
+    /// A message that was moved to where another has stored it meanwhile is gone: it would be there twice.
+    fn yield_updates(&mut self, domain: &Domain, others: &Others) -> Result<()> {
+        let mut kept = Columns::default();
+        for row in RowReader::new(self.updates.encode().into(), 0)? {
+            let row = row?;
+            let source = self.sources.get(row.source as usize);
+            let name = source.and_then(|source| name_of(domain, source.id, &row));
+            match name.and_then(|name| others.named.get(&name)) {
+                Some(theirs) if *theirs != row.ordinal => self.gone.push(row.ordinal),
+                _ => kept.push(&row),
+            }
+        }
+        self.updates = kept;
+        Ok(())
+    }
+}
+
+/// What names a message of a source in its folder.
+fn name_of(domain: &Domain, source: SourceId, row: &MessageRow) -> Option<[u8; 16]> {
+    let Identity::Named(_) = row.envelope.identity else { return None };
+    // Octets play no part.
+    let row = MessageRow { digest: MessageRow::AS_STORED, ..row.clone() };
+    Some(placement(domain, source, &row))
 }
 
 /// What makes two messages of two writers the same: source, folder, name or position, octets.

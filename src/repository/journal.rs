@@ -238,6 +238,15 @@ impl Journal {
         patiently(repository, name, || Self::load_once(repository, mailbox, at)).await
     }
 
+    /// Does something that reads a journal, and again while a sweep deletes what it comes to: what is read then is not what was listed.
+    pub(crate) async fn patiently<T, F: Future<Output = Result<T>> + Send>(
+        repository: &Repository,
+        name: JournalName,
+        read: impl Fn() -> F + Send,
+    ) -> Result<T> {
+        patiently(repository, name, read).await
+    }
+
     async fn load_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
         let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
         let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
@@ -518,6 +527,11 @@ impl Journal {
     /// The messages that are not as the commit that stored them says, and those that the checkpoint carries.
     pub(crate) fn updated(&self) -> impl Iterator<Item = &MessageRow> {
         self.updates.values()
+    }
+
+    /// Whether a message is not as the commit that stored it says.
+    pub(crate) fn is_updated(&self, ordinal: u64) -> bool {
+        self.updates.contains_key(&ordinal)
     }
 
     /// Whether a message is forgotten: no state that can be asked for has it. Of a journal that was loaded with all its commits.

@@ -275,7 +275,7 @@ pub(super) async fn write(
         Created::New => Ok(()),
         // It may be ours, of a try within the store whose answer was lost. It is never another slot, unless randomness repeats itself.
         Created::Exists if store.read(&object, Some(0..written.len() as u64)).await? == written => Ok(()),
-        Created::Exists => Err(Error::internal("there is another key slot under the id that was drawn")),
+        Created::Exists => Err(Error::damaged("the key slot that was just written does not read as it was written")),
     }
 }
 

@@ -50,7 +50,8 @@ pub(super) async fn fence(repository: &Repository, epoch: u64, is_alone: bool) -
     }
     let writer = repository.new_token()?;
     for mailbox in journals {
-        fenced.journals += u64::from(fence_journal(repository, &mailbox, epoch, writer).await?);
+        fence_journal(repository, &mailbox, epoch, writer).await?;
+        fenced.journals += 1;
     }
     Ok(fenced)
 }
@@ -105,16 +106,14 @@ async fn is_judged(repository: &Repository, epoch: u64) -> Result<bool> {
     }
 }
 
-/// Puts a fence at the end of a journal, unless one of this sweep is there: who commits behind it has read it.
-async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u64, writer: Token) -> Result<bool> {
+/// Puts a fence at the end of a journal: who commits behind it has read it. Also if one of this sweep is there: a writer whose chain was fenced only now
+/// may have registered behind that one.
+async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u64, writer: Token) -> Result<()> {
     let name = JournalName::new(repository, mailbox);
     let mut contest = Contest::default();
     loop {
         let last = name.last(repository).await?;
         let head = last.as_ref().map(|last| &last.reader.head);
-        if head.is_some_and(|head| head.epoch >= epoch) {
-            return Ok(false);
-        }
         let place = Place {
             mailbox: mailbox.clone(),
             sequence: head.map_or(0, |head| head.sequence + 1),
@@ -124,11 +123,12 @@ async fn fence_journal(repository: &Repository, mailbox: &MailboxName, epoch: u6
             first_ordinal: head.map_or(0, |head| head.first_ordinal + u64::from(head.rows)),
             checkpoint: head.and_then(|head| head.checkpoint),
             forgotten: head.and_then(|head| head.forgotten),
-            epoch,
+            // Of a sweeper that slept through later sweeps, too.
+            epoch: head.map_or(epoch, |head| head.epoch.max(epoch)),
             is_void: head.is_none_or(|head| head.is_void),
         };
         if create_commit(repository, name, &Draft::default(), &place).await? {
-            return Ok(true);
+            return Ok(());
         }
         contest.lose(place.sequence)?;
     }

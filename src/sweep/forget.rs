@@ -2,7 +2,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
-use crate::repository::{CommitRef, Contest, Draft, Journal, Place, Repository, carry, create_commit, only_named};
+use crate::repository::{
+    CommitRef, Contest, Draft, Journal, JournalName, Place, Repository, carry, create_commit, only_named,
+};
 use std::collections::HashSet;
 
 /// A forgetting to be. Nothing happens until [`finish`](Self::finish).
@@ -102,7 +104,14 @@ impl Forget {
         let (mut placed, mut contest) = (None, Contest::default());
         loop {
             // The present tells where the checkpoint goes; the past is what it carries.
-            let now = Journal::load_all(&self.repository, name, None).await?;
+            let journal = JournalName::new(&self.repository, name);
+            let read = || async move {
+                let now = Journal::load_all(&self.repository, name, None).await?;
+                let checkpoint = if now.head().is_some() { self.checkpoint(&now).await? } else { None };
+                Ok((now, checkpoint))
+            };
+            // Others may forget and sweep meanwhile.
+            let (now, checkpoint) = Journal::patiently(&self.repository, journal, read).await?;
             let Some(head) = now.head().copied() else { return Ok(None) };
             // A sweep may have freed an older place, and the checkpoint gone there: then it is not in the journal.
             if let Some((sequence, messages)) = placed
@@ -110,7 +119,7 @@ impl Forget {
             {
                 return Ok(Some(messages));
             }
-            let Some((draft, messages)) = self.checkpoint(&now).await? else { return Ok(None) };
+            let Some((draft, messages)) = checkpoint else { return Ok(None) };
             let place = Place {
                 mailbox: name.clone(),
                 sequence: head.sequence + 1,

@@ -63,10 +63,9 @@ impl Scan {
             self.list_moves().await?;
         }
         for (name, end) in self.repository.journal_ends().await? {
-            match self.read.get(&name) {
-                None => self.journal(name).await?,
-                Some(next) if *next <= end => self.since(name, *next).await?,
-                Some(_) => {}
+            match self.read.get(&name).copied() {
+                Some(next) if next > end => {}
+                next => self.patiently(name, next).await?,
             }
         }
         self.moves().await
@@ -153,6 +152,28 @@ impl Scan {
         Ok(())
     }
 
+    /// Reads a journal, from `next` on if it was read until there; anew if another sweep has deleted some of it since it was listed. What was taken for
+    /// needed until then stays so, which does no harm.
+    async fn patiently(&mut self, name: JournalName, mut next: Option<u64>) -> Result<()> {
+        let mut seen = None;
+        loop {
+            let read = match next {
+                Some(next) => self.since(name, next).await,
+                None => self.journal(name).await,
+            };
+            match read {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+                    let listed = name.sequences(&self.repository).await?;
+                    if seen.as_ref() == Some(&listed) {
+                        return Err(error);
+                    }
+                    (seen, next) = (Some(listed), None);
+                }
+                read => return read,
+            }
+        }
+    }
+
     async fn journal(&mut self, name: JournalName) -> Result<()> {
         let Some(head) = name.last(&self.repository).await? else { return Ok(()) };
         let head = head.reader.head;
@@ -167,6 +188,7 @@ impl Scan {
                 self.need(&row)?;
             }
         }
+        self.forgotten.retain(|(known, _)| *known != name);
         self.forgotten.push((name, forgotten));
         self.read.insert(name, journal.head().map_or(0, |head| head.sequence + 1));
         Ok(())

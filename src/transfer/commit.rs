@@ -32,6 +32,8 @@ pub(super) struct Tail {
     fenced: u64,
     /// The latest sweep that was known of when the journal was read.
     read_in: u64,
+    /// The writer that was found not to be fenced since the end was read: no fence of a sweep that fences it is in front of that end.
+    unfenced: Option<Token>,
     /// The state is too much for a checkpoint.
     is_uncarriable: bool,
     /// What others have committed since the journal was first read, once another writer was seen.
@@ -65,6 +67,7 @@ impl Tail {
             forgotten: journal.forgotten,
             fenced: journal.epoch,
             read_in: epoch,
+            unfenced: None,
             is_uncarriable: false,
             others: None,
         }
@@ -82,6 +85,22 @@ impl Tail {
             Some(commit) => commit.digest == digest,
             None => journal.forgotten.is_some_and(|forgotten| at < forgotten),
         }
+    }
+
+    /// What others have committed by now; `None` if the end is where it was.
+    async fn others_in(&self, repository: &Repository, journal: &Journal) -> Result<Option<Others>> {
+        if journal.head().map(|head| head.digest) == self.previous {
+            return Ok(None);
+        }
+        if !self.is_in(journal) {
+            let lost = "a commit that was there is overwritten: conditional writes do not hold in this store";
+            return Err(Error::damaged(lost));
+        }
+        // What they had committed may be forgotten.
+        let is_same = journal.forgotten == self.forgotten;
+        let mut others = self.others.clone().filter(|_| is_same).unwrap_or_default();
+        others.add(repository, journal, self.next_ordinal, !is_same).await?;
+        Ok(Some(others))
     }
 
     fn place(&self, repository: &Repository, writer: Token) -> Place {
@@ -139,12 +158,19 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
             tail = target.read_again(tail, &mut draft).await?;
             continue;
         }
-        if tail.fenced > writer.epoch {
+        if tail.fenced > writer.registered {
             registration.is_fenced(&writer.token).await?;
-            if registration.ready(Some(&tail.mailbox), &target.context.dedup).await?.epoch < tail.fenced {
+            if registration.ready(Some(&tail.mailbox), &target.context.dedup).await?.registered < tail.fenced {
                 return Err(Error::damaged("a journal is fenced by a sweep that has no mark"));
             }
             continue;
+        }
+        if tail.fenced > 0 && tail.unfenced != Some(writer.token) {
+            // A sweep that the writer knew of when it registered, because that was open, may have fenced it all the same.
+            if registration.is_fenced(&writer.token).await? {
+                continue;
+            }
+            tail.unfenced = Some(writer.token);
         }
         let is_lost = |pack: &PackId| !registration.may_point_at(pack, writer.epoch);
         if draft.blobs.packs().keys().any(is_lost) && !cfg!(planted = "stale_hit_after_sweep") {
@@ -157,9 +183,12 @@ pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> 
         if tail.is_long() && !tail.is_uncarriable {
             let journal = Journal::load(repository, &tail.mailbox, None).await?;
             if journal.head().map(|head| head.digest) == tail.previous {
-                match Checkpoint::of(&journal, repository).await? {
-                    Some(checkpoint) => changes = Some(checkpoint.carry(&mut draft)?),
-                    None => tail.is_uncarriable = true,
+                match Checkpoint::of(&journal, repository).await {
+                    Ok(Some(checkpoint)) => changes = Some(checkpoint.carry(&mut draft)?),
+                    Ok(None) => tail.is_uncarriable = true,
+                    // It was forgotten and swept meanwhile: this commit will not be the next.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -240,20 +269,20 @@ impl Target {
     /// The end of the journal as it is now, with what others have committed behind the one that was known.
     async fn read_again(&self, mut tail: Tail, draft: &mut Draft) -> Result<Tail> {
         let epoch = self.registration.epoch();
-        let journal = Journal::load(&self.repository, &tail.mailbox, None).await?;
-        if journal.head().map(|head| head.digest) == tail.previous {
+        let before = &tail;
+        let read = Journal::patiently(&self.repository, tail.name, || async move {
+            let journal = Journal::load(&self.repository, &before.mailbox, None).await?;
+            let others = before.others_in(&self.repository, &journal).await?;
+            Ok((journal, others))
+        });
+        let (journal, others) = read.await?;
+        let Some(others) = others else {
             tail.read_in = epoch;
             return Ok(tail);
-        }
-        if !tail.is_in(&journal) {
-            let lost = "a commit that was there is overwritten: conditional writes do not hold in this store";
-            return Err(Error::damaged(lost));
-        }
+        };
         if journal.forgotten != tail.forgotten {
             self.name_folders(&journal, draft);
         }
-        let mut others = tail.others.take().unwrap_or_default();
-        others.add(&self.repository, &journal, tail.next_ordinal).await?;
         Ok(Tail { others: Some(others), ..Tail::of(&journal, epoch) })
     }
 }

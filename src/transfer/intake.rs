@@ -10,7 +10,7 @@ use super::registration::Registration;
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Envelope, Folder, Identity, MailboxName};
-use crate::repository::{Journal, Repository};
+use crate::repository::{Journal, JournalName, Repository};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::source::{Batch, Entry, Exclusion, MailboxIter, MailboxSource, Source, SourceId};
@@ -158,9 +158,10 @@ impl Receiving {
 
     async fn open(&mut self) -> Result<Taken> {
         let epoch = self.registration.epoch();
-        let journal = Journal::load(&self.repository, &self.inbox.mailbox, None).await?;
         let source = self.inbox.source.0;
-        self.known = Some(know(&self.repository, &self.resources, &journal, source, false).await?);
+        let Self { repository, resources, .. } = &*self;
+        let (journal, known) = open(repository, resources, &self.inbox.mailbox, source, false).await?;
+        self.known = Some(known);
         let name = Arc::new(self.inbox.mailbox.clone());
         let folders = folders_of(&journal, source);
         Ok(Taken::Mailbox(Box::new(Opened { name, tail: Tail::of(&journal, epoch), folders })))
@@ -287,8 +288,9 @@ impl Enumeration {
 
     async fn open(&mut self, name: Arc<MailboxName>, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
         let epoch = self.registration.epoch();
-        let journal = Journal::load(&self.repository, &name, None).await?;
-        let (known, permit) = know(&self.repository, &self.resources, &journal, self.source.id(), self.reread).await?;
+        let Self { repository, resources, .. } = &*self;
+        let opened = open(repository, resources, &name, self.source.id(), self.reread).await?;
+        let (journal, (known, permit)) = opened;
         let folders = folders_of(&journal, self.source.id());
         self.current = Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
         Ok(Box::new(Opened { name, tail: Tail::of(&journal, epoch), folders }))
@@ -325,6 +327,23 @@ impl Enumeration {
 fn folders_of(journal: &Journal, source: SourceId) -> BTreeMap<Bytes, Folder> {
     let records = journal.folders.values().filter(|record| is_from(source, &journal.sources, record.source));
     records.map(|record| (record.folder.path.raw.clone(), record.folder.clone())).collect()
+}
+
+/// A mailbox's journal, and what it knows of a source's messages.
+async fn open(
+    repository: &Repository,
+    resources: &Resources,
+    mailbox: &MailboxName,
+    source: SourceId,
+    reread: bool,
+) -> Result<(Journal, (KnownMailbox, Option<Permit>))> {
+    let name = JournalName::new(repository, mailbox);
+    let read = || async move {
+        let journal = Journal::load(repository, mailbox, None).await?;
+        let known = know(repository, resources, &journal, source, reread).await?;
+        Ok((journal, known))
+    };
+    Journal::patiently(repository, name, read).await
 }
 
 /// Gathers what the journal knows of a source's messages.

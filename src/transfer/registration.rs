@@ -41,6 +41,8 @@ struct Face {
     token: Option<Token>,
     /// The latest sweep that this writer knows of.
     epoch: u64,
+    /// The latest sweep that it knew of when it registered. Who looked again since, because it slept, may have been fenced by a sweep that it knows of.
+    registered: u64,
     /// Tokens that it had before, and the sweeps that fenced them.
     fenced: Vec<(Token, u64)>,
     /// Where it may want to commit.
@@ -55,6 +57,8 @@ pub(super) struct Writer {
     pub(super) token: Token,
     /// The latest sweep that the writer knows of.
     pub(super) epoch: u64,
+    /// The latest sweep that it knew of when it registered: a fence of a later one is meant for it.
+    pub(super) registered: u64,
 }
 
 impl Registration {
@@ -112,7 +116,8 @@ impl Registration {
             let is_declared = mailbox.is_none_or(|mailbox| chain.declared.contains(mailbox));
             if chain.next > 0 && is_declared {
                 let token = self.token()?;
-                return Ok(Writer { token, epoch: self.epoch() });
+                let Face { epoch, registered, .. } = *self.face();
+                return Ok(Writer { token, epoch, registered });
             }
             self.declare(&mut chain, mailbox, dedup).await?;
         }
@@ -131,7 +136,12 @@ impl Registration {
                 chain.declared = declared;
                 chain.next += 1;
                 // Whatever sweep there is now, it finds this registration; and whatever there was before is learned of here.
-                if chain.next == 1 { self.look(dedup).await } else { Ok(()) }
+                if chain.next == 1 {
+                    self.look(dedup).await?;
+                    let mut face = self.face();
+                    face.registered = face.epoch;
+                }
+                Ok(())
             }
             None => self.renew(chain).await.map(drop),
         }

@@ -121,6 +121,8 @@ enum Role {
 pub struct Round {
     /// Everything ended in good order.
     pub is_undisturbed: bool,
+    /// All its runs said that they were complete.
+    pub is_complete: bool,
     /// What its runs said they had stored.
     pub stored: u64,
     /// How many messages its runs said that they could not read.
@@ -481,7 +483,7 @@ impl World {
 
     /// What is to be said of processes that have ended.
     fn conclude(&mut self) -> Result<Round, String> {
-        let mut round = Round { is_undisturbed: true, ..Round::default() };
+        let mut round = Round { is_undisturbed: true, is_complete: true, ..Round::default() };
         let running = std::mem::take(&mut self.running);
         let is_beside_sweep = running.iter().any(|running| running.role == Role::Sweep);
         for running in running {
@@ -508,6 +510,7 @@ impl World {
                 if ledger.incomplete.iter().any(|incomplete| incomplete.reason.contains("gone or damaged")) {
                     self.network.count(Event::WantedAgain);
                 }
+                round.is_complete &= *is_complete;
                 round.stored += ledger.messages.stored;
                 round.quarantined += ledger.messages.quarantined;
                 verify_reasons(ledger, &running)?;
