@@ -306,7 +306,12 @@ impl Repository {
             Ok(Created::Exists) => Ok(false),
             // It may be ours, from a try whose answer was lost; the salt makes our octets unlike any other's.
             #[cfg(not(planted = "no_read_back"))]
-            Ok(Created::Exists) => Ok(self.store().read(key, None).await? == *octets),
+            Ok(Created::Exists) => match self.store().read(key, None).await {
+                Ok(there) => Ok(there == *octets),
+                // It was forgotten, and swept since: whoever reads again sees what took its place.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            },
             Err(error) if error.retry() == Retry::Never => Err(error),
             Err(error) => {
                 let unknown = "whether an object was written is unknown; the next run will see";

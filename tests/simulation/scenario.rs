@@ -464,9 +464,9 @@ impl Story {
         let start = Start::default();
         let push = Push { transfers: 1, again: None, is_failing: false };
         for _ in 0..3 {
-            self.world.append(0, start);
-            self.world.run()?;
             let (late, forgot) = (self.world.late(), self.world.forgot());
+            self.world.append(0, start);
+            let appended = self.world.run()?;
             self.world.push(start, push);
             let round = self.world.run()?;
             if !round.is_undisturbed {
@@ -474,7 +474,10 @@ impl Story {
             }
             self.world.drain();
             // What came late may have taken back flags and places, or what was pushed; or it may be a sweep's mark.
-            if (self.world.late(), self.world.forgot()) == (late, forgot) && round.is_complete {
+            if (self.world.late(), self.world.forgot()) == (late, forgot)
+                && round.is_complete
+                && appended.is_undisturbed
+            {
                 return Ok(());
             }
         }
