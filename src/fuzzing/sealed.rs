@@ -85,10 +85,12 @@ fn protections() -> [Protection; 2] {
 
 /// A repository that is the same in every run.
 fn open(store: &MemoryStore, protection: &Protection) -> Result<Repository> {
-    let mut seams = Seams::default();
-    seams.clock = Arc::new(ManualClock::new(Duration::from_secs(1)));
-    seams.randomness = Arc::new(SeededRandomness::new(7));
-    seams.retries = Retries::none();
+    let seams = Seams {
+        clock: Arc::new(ManualClock::new(Duration::from_secs(1))),
+        randomness: Arc::new(SeededRandomness::new(7)),
+        retries: Retries::none(),
+        ..Seams::default()
+    };
     done(Repository::open_or_create_with(Arc::new(store.clone()), protection.clone(), seams))
 }
 

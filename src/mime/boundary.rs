@@ -387,7 +387,9 @@ mod tests {
         ) {
             let mut open = Boundaries::default();
             boundaries.iter().for_each(|boundary| open.push(boundary.as_bytes(), 0, false));
-            (0..gone).for_each(|_| drop(open.pop()));
+            for _ in 0..gone {
+                let _ = open.pop();
+            }
             let line = format!("--{line}\n and what comes behind it in the next line");
             let mut fallback = None;
             let mut expected = Verdict::Ordinary;

@@ -211,7 +211,7 @@ impl Rewrite {
         let verified = runtime::run(&**self.resources.executor(), move || {
             let mut octets = octets.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
             let (mut failure, reader) = (None, PackReader::new(pack, &secrets, &octets)?);
-            reader.verify(&mut octets, &domain, |_, outcome| failure = failure.take().or(outcome.err()))?;
+            reader.verify(&mut octets, &domain, |_, outcome| failure = failure.take().or_else(|| outcome.err()))?;
             failure.map_or(Ok(()), Err)
         });
         verified.await?.map_err(|error| Error::damaged("a pack does not read as it was written").because(error))

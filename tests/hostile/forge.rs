@@ -127,11 +127,14 @@ impl Commit {
         skip_octets(&mut rest);
         rest = &rest[8..];
         // Time and first ordinal; how many messages; the latest checkpoint.
-        (take(&mut rest), take(&mut rest));
+        take(&mut rest);
+        take(&mut rest);
         let messages_at = head.len() - rest.len();
-        (take(&mut rest), take(&mut rest));
+        take(&mut rest);
+        take(&mut rest);
         rest = &rest[1..];
-        (take(&mut rest), take(&mut rest));
+        take(&mut rest);
+        take(&mut rest);
         rest = &rest[1..];
         for _ in 0..take(&mut rest) {
             let kind = rest[16];
