@@ -313,8 +313,8 @@ fn assert_locked(world: &World, store: &MemoryStore, what: &str) {
 /// Derived objects that are missing are not missed; a last commit that is missing shows only by the run record, and that is named in its place. A config's
 /// copy that is missing is a note.
 fn is_undetectable(key: &str, how: &str) -> bool {
-    how == "missing" && matches!(kind(key), "index/" | "runs/" | "mailboxes/" | "config.copy" | "bad/" | "moves/")
-        || how == "missing" && is_of_sweeps(kind(key))
+    let is_derived = matches!(kind(key), "index/" | "runs/" | "mailboxes/" | "config.copy" | "bad/" | "moves/");
+    how == "missing" && (is_derived || is_of_sweeps(kind(key)))
 }
 
 /// Whether the damage named is of this object, or of the journal that it belongs to.

@@ -181,7 +181,7 @@ fn halves(samples: &[Sample]) -> (&[Sample], &[Sample]) {
 fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() * percent / 100).or(sorted.last()).copied().unwrap_or_default()
+    sorted.get(sorted.len() * percent / 100).or_else(|| sorted.last()).copied().unwrap_or_default()
 }
 
 const OPERATIONS: [&str; 4] = ["push", "restore", "forget", "sweep"];
