@@ -263,10 +263,12 @@ impl Check {
             while let Some((pack, length, damages)) = reads.next().await {
                 report.bytes_read += length;
                 for (offset, error) in damages {
-                    if error.kind() == ErrorKind::NotFound && !packs.wanted.contains(&pack) {
-                        // Nothing that was read points at it: a sweep has deleted it since it was listed.
+                    if error.kind() == ErrorKind::NotFound {
+                        // A sweep may have deleted it since it was listed: nobody needs it, or what is needed is elsewhere.
                         packs.lengths.remove(&pack);
-                    } else {
+                        packs.missing.insert(pack);
+                    }
+                    if error.kind() != ErrorKind::NotFound || packs.wanted.contains(&pack) {
                         packs.fail(pack, offset, error);
                     }
                 }

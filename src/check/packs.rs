@@ -75,6 +75,13 @@ impl Packs {
     pub(super) async fn is_moved(&mut self, repository: &Repository, at: &Location) -> Result<bool> {
         if !self.moved.contains_key(&at.pack) {
             let moves = read_moves(repository, at.pack).await?;
+            for row in moves.places.values().flatten() {
+                // A sweep may have written it since packs were listed.
+                if !self.lengths.contains_key(&row.at.pack) && self.missing.insert(row.at.pack) {
+                    let length = repository.store().length(&row.at.pack.key()).await?;
+                    self.lengths.extend(length.map(|length| (row.at.pack, length)));
+                }
+            }
             let is_there = |at: &Location| self.lack(at).is_none() && !self.is_broken(at);
             let places = moves.places.into_iter();
             let found =

@@ -45,8 +45,9 @@ impl Repairing {
     async fn carry_on(&self, name: JournalName, mailbox: &MailboxName) -> Result<Vec<LostCommit>> {
         let mut contest = Contest::default();
         loop {
-            let Readable { journal, losses, lost } = self.readable(mailbox).await?;
+            // This order: what others commit while it is read takes the checkpoint's place.
             let last = name.sequences(&self.repository).await?.last().map(|(sequence, _)| *sequence);
+            let Readable { journal, losses, lost } = self.readable(mailbox).await?;
             let (Some(last), false) = (last, losses.is_empty()) else { return Ok(losses) };
             let (draft, place) = self.checkpoint(journal, last, &lost).await?;
             if create_commit(&self.repository, name, &draft, &place).await? {
@@ -146,6 +147,7 @@ impl Repairing {
         });
         let (draft, _) = carry(&self.repository, &journal, base, lost).await?;
         let latest = latest_sweep(&self.repository).await?;
+        let done = latest.epoch - u64::from(latest.is_open);
         let place = Place {
             mailbox: journal.mailbox.clone(),
             sequence: last + 1,
@@ -156,7 +158,7 @@ impl Repairing {
             checkpoint: None,
             forgotten: Some(last + 1),
             // It may stand behind a fence that does not read.
-            epoch: journal.epoch.max(latest.epoch),
+            epoch: journal.epoch.max(done),
             is_void: draft.commits.iter().all(|commit| commit.forgotten) && journal.folders.is_empty(),
         };
         Ok((draft, place))

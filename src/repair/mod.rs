@@ -235,6 +235,14 @@ impl Repairing {
         if create_run_record(&self.repository, &token, 0, &record).await?.is_none() {
             return Err(Error::internal("a token was drawn twice"));
         }
+        self.learn_condemned().await?;
+        self.packs = self.repository.packs().await?;
+        self.writer = Some(token);
+        Ok(())
+    }
+
+    /// Notes what sweeps condemn, or have deleted.
+    async fn learn_condemned(&mut self) -> Result<()> {
         // This order, as for every writer: what sweeps deleted that are done is not listed any more.
         let latest = latest_sweep(&self.repository).await?;
         if latest.is_open {
@@ -245,8 +253,6 @@ impl Repairing {
             let verdict = read_verdict(&self.repository, epoch).await?;
             self.condemned.extend(verdict.iter().flat_map(Mark::condemned));
         }
-        self.packs = self.repository.packs().await?;
-        self.writer = Some(token);
         Ok(())
     }
 
@@ -272,6 +278,8 @@ impl Repairing {
 
     /// Reads the end of every pack, or all of it. Gives those to be examined, and writes segments for those whose rows are in none.
     async fn look_at_packs(&mut self, read_data: bool) -> Result<BTreeSet<PackId>> {
+        // Before rows are told of what a dead writer's late try put there again.
+        self.learn_condemned().await?;
         let (counts, damaged) = if self.is_dry { Default::default() } else { count_segments(&self.repository).await? };
         let mut suspects: BTreeSet<PackId> = self.marked.iter().copied().collect();
         let (repository, resources, marked) = (self.repository.clone(), self.resources.clone(), self.marked.clone());
@@ -301,7 +309,7 @@ impl Repairing {
             let lasting = rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN);
             let lasting: Vec<Row> = lasting.collect();
             let is_told = counts.get(&pack).is_some_and(|count| *count as usize >= lasting.len());
-            if !self.is_dry && !is_told && !suspects.contains(&pack) {
+            if !self.is_dry && !is_told && !suspects.contains(&pack) && !self.condemned.contains(&pack) {
                 self.rows.extend(lasting);
                 self.write_rows(SEGMENT_ROWS_MAX).await?;
             }

@@ -5,8 +5,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::repository::{
-    APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, LostCommit, RunRecord, mark_bad, marked,
-    replace_run_record, unmark_bad,
+    APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, LostCommit, RunRecord, mark_bad_anew, marked,
+    replace_run_record,
 };
 use crate::restore::Failure;
 use futures::TryStreamExt;
@@ -40,9 +40,7 @@ impl Repairing {
                 // A sweep deleted it with its pack since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if is_damage(&error) => {
-                    // For a moment the pack is unmarked: a writer may trust it then, and be told by the next check.
-                    unmark_bad(&self.repository, pack).await?;
-                    mark_bad(&self.repository, pack, "the mark itself was damaged").await?;
+                    mark_bad_anew(&self.repository, pack, "the mark itself was damaged").await?;
                     self.report.replaced.push(key);
                 }
                 opened => drop(opened?),

@@ -31,7 +31,15 @@ pub(crate) async fn mark_bad(repository: &Repository, pack: PackId, reason: &str
     Ok(())
 }
 
-/// Takes a mark away: the pack is sound, or the mark is to be written anew.
+/// Puts a mark in the place of one that does not open.
+pub(crate) async fn mark_bad_anew(repository: &Repository, pack: PackId, reason: &str) -> Result<()> {
+    let key = bad_key(pack);
+    let mark = BadMark { time: repository.now(), reason: reason.to_owned() };
+    let octets = repository.seal_object(ObjectKind::Bad, &key, &mark.encode())?;
+    repository.store().put(&key, octets.into()).await
+}
+
+/// Takes a mark away: the pack is sound.
 pub(crate) async fn unmark_bad(repository: &Repository, pack: PackId) -> Result<()> {
     repository.store().delete(&bad_key(pack)).await
 }

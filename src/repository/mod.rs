@@ -15,6 +15,7 @@ mod journal;
 mod keys;
 mod kinds;
 mod moves;
+mod opened;
 mod run;
 mod salvage;
 mod segment;
@@ -26,7 +27,7 @@ mod twin;
 
 pub(crate) use approval::APPROVALS;
 pub use approval::Approval;
-pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, marked, unmark_bad};
+pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, mark_bad_anew, marked, unmark_bad};
 pub use keys::{KeySlot, Keys};
 pub use run::RunId;
 pub use slots::{SlotId, SlotKind};
@@ -39,10 +40,11 @@ pub(crate) use commit::{
 };
 pub(crate) use footer::read_footer;
 pub(crate) use forgetting::{carry, create_commit, only_named};
-pub(crate) use journal::{Contents, Contest, Fetched as OpenCommit, Journal, JournalHead, JournalName};
+pub(crate) use journal::{Contest, Journal, JournalHead, JournalName};
 pub(crate) use moves::{
     HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,
 };
+pub(crate) use opened::{Contents, Fetched as OpenCommit};
 pub(crate) use run::{
     Active, Ended, Heads, RunRecord, Token, chains, create_run_record, read_run_record, replace_run_record, run_key,
 };
@@ -53,7 +55,7 @@ pub(crate) use segment::{
 };
 pub(crate) use sweeps::{
     Latest, MARKED_MAX, Mark, SWEEPS, check_sweep, create_done, create_mark, create_verdict, latest_sweep, mend_sweeps,
-    read_mark, read_verdict, replace_verdict,
+    read_mark, read_verdict,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 

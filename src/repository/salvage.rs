@@ -3,7 +3,8 @@
 use super::Repository;
 use super::columns::MessageRow;
 use super::commit::{CommitRef, FolderRecord, Head, Section, decode_commits};
-use super::journal::{Base, Contents, Fetched, Journal, JournalName, listed};
+use super::journal::{Base, Journal, JournalName, listed};
+use super::opened::{Contents, Fetched};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Folder, FolderPath, MailboxName};
 use std::collections::{BTreeSet, HashSet};

@@ -17,6 +17,8 @@ pub(crate) const SWEEPS: &str = "sweeps/";
 /// What the names of records end with.
 const MARK: &str = "";
 const VERDICT: &str = "-verdict";
+/// In the place of a verdict that does not open.
+const VERDICT_AGAIN: &str = "-verdict.1";
 const DONE: &str = "-done";
 /// The version of the records' content.
 const SCHEMA: u64 = 1;
@@ -82,22 +84,29 @@ pub(crate) async fn read_mark(repository: &Repository, epoch: u64) -> Result<Mar
 
 /// Creates the verdict of an epoch, and gives the one that holds: this one, or one that is there already.
 pub(crate) async fn create_verdict(repository: &Repository, epoch: u64, verdict: Mark) -> Result<Mark> {
-    if create(repository, epoch, VERDICT, &verdict.encode()).await? {
-        return Ok(verdict);
+    for what in [VERDICT, VERDICT_AGAIN] {
+        if create(repository, epoch, what, &verdict.encode()).await? {
+            return Ok(verdict);
+        }
+        match read_verdict(repository, epoch).await {
+            // It is decided once more, and again for all.
+            Err(error) if error.kind() == ErrorKind::Damaged => {}
+            found => return found?.ok_or_else(|| Error::damaged(format!("the verdict of sweep {epoch} is missing"))),
+        }
     }
-    let verdict = read_verdict(repository, epoch).await?;
-    verdict.ok_or_else(|| Error::damaged(format!("the verdict of sweep {epoch} is missing")))
+    Err(Error::damaged(format!("the verdict of sweep {epoch} does not open, nor the one in its place")))
 }
 
 /// The packs that a sweep deletes, if that is decided.
 pub(crate) async fn read_verdict(repository: &Repository, epoch: u64) -> Result<Option<Mark>> {
-    let payload = read(repository, epoch, VERDICT).await?;
-    payload.map(|payload| Mark::decode(&payload)).transpose()
-}
-
-/// Puts a verdict in the place of one that does not open.
-pub(crate) async fn replace_verdict(repository: &Repository, epoch: u64, verdict: &Mark) -> Result<()> {
-    replace(repository, epoch, VERDICT, &verdict.encode()).await
+    let decode = |payload: Option<Vec<u8>>| payload.map(|payload| Mark::decode(&payload)).transpose();
+    match read(repository, epoch, VERDICT).await.and_then(decode) {
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            let again = read(repository, epoch, VERDICT_AGAIN).await.and_then(decode)?;
+            again.map(Some).ok_or(error)
+        }
+        verdict => verdict,
+    }
 }
 
 /// Records that everything that an epoch deletes is deleted.
@@ -124,8 +133,9 @@ pub(crate) async fn mend_sweeps(repository: &Repository) -> Result<Vec<String>> 
             Err(error) if error.kind() == ErrorKind::Damaged => false,
             Err(error) => return Err(error),
         };
-        let records = records.entry(epoch).or_default();
-        *records.of(what) = Some(is_sound);
+        if what != VERDICT_AGAIN {
+            *records.entry(epoch).or_default().of(what) = Some(is_sound);
+        }
     }
     drop(listing);
     let mut mended = Vec::new();
@@ -167,15 +177,18 @@ impl Records {
                 Some(true) => read_verdict(repository, epoch).await?,
                 // Over: all of it is gone.
                 Some(false) if self.done.is_some() => Some(nothing.clone()),
-                // What another may be deleting nobody knows.
-                Some(false) => return Ok(()),
+                // The one in its place, if there is one; else nobody knows what another may be deleting.
+                Some(false) => match read_verdict(repository, epoch).await {
+                    Err(error) if error.kind() == ErrorKind::Damaged => return Ok(()),
+                    verdict => verdict?,
+                },
             };
             replace(repository, epoch, MARK, &verdict.unwrap_or_default().encode()).await?;
             mended.push(key(epoch, MARK));
         }
         // That of a sweep which is open is found anew by whoever carries it out.
         if self.verdict == Some(false) && self.done.is_some() {
-            replace_verdict(repository, epoch, &nothing).await?;
+            replace(repository, epoch, VERDICT, &nothing.encode()).await?;
             mended.push(key(epoch, VERDICT));
         }
         Ok(())
@@ -195,6 +208,7 @@ fn name_of(key: &str) -> Option<(u64, &'static str)> {
     let (digits, what) = match name.split_once('-') {
         None => (name, MARK),
         Some((digits, "verdict")) => (digits, VERDICT),
+        Some((digits, "verdict.1")) => (digits, VERDICT_AGAIN),
         Some((digits, "done")) => (digits, DONE),
         Some(_) => return None,
     };

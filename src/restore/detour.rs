@@ -54,14 +54,16 @@ impl Detours {
         self.known.insert(pack);
         for (offset, rows) in &moves.places {
             let route = self.routes.entry((pack, *offset)).or_default();
-            rows.iter().for_each(|row| route.add(row.at));
+            // Moves may lead in circles.
+            let others = rows.iter().filter(|row| (row.at.pack, row.at.offset) != (pack, *offset));
+            others.for_each(|row| route.add(row.at));
         }
     }
 
     /// Lets the blob that belongs `at` a place be fetched from the next one after `failed`. False if none is known.
     pub(super) fn turn(&mut self, at: Location, failed: Location) -> bool {
         if failed == at {
-            return self.routes.contains_key(&(at.pack, at.offset));
+            return self.routes.get(&(at.pack, at.offset)).is_some_and(|route| !route.places.is_empty());
         }
         // A blob that was moved may have been moved again.
         let further = self.routes.get(&(failed.pack, failed.offset)).cloned().unwrap_or_default();

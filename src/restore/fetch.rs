@@ -86,10 +86,13 @@ impl Fetcher {
 
     /// Whether the blob that belongs `at` a place is known to be yet elsewhere, having failed to read from `failed`. If so, it is fetched from there from now on.
     pub(crate) async fn is_elsewhere(&self, at: Location, failed: Location) -> bool {
-        if !self.lock_detours().is_known(failed.pack) {
-            // That nothing is known of moves is no other damage: what failed is told.
-            let moves = read_moves(&self.repository, failed.pack).await.unwrap_or_default();
-            self.lock_detours().learn(failed.pack, &moves);
+        // The first one last: whatever is forgotten for want of room, its places are known then.
+        for pack in [failed.pack, at.pack] {
+            if !self.lock_detours().is_known(pack) {
+                // That nothing can be known of moves is no other damage: what failed is told.
+                let Ok(moves) = read_moves(&self.repository, pack).await else { return false };
+                self.lock_detours().learn(pack, &moves);
+            }
         }
         self.lock_detours().turn(at, failed)
     }

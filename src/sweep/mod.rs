@@ -12,12 +12,11 @@ mod tidy;
 
 pub use forget::{Forget, ForgetReport};
 
-use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::PackId;
+use crate::pack::{Location, PackId};
 use crate::repository::{
     BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done,
-    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_verdict, replace_verdict,
+    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_moves, read_verdict,
 };
 use crate::resources::Resources;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -101,7 +100,7 @@ struct View {
     mark: Mark,
     /// Packs that are mostly dead.
     mostly_dead: Vec<Old>,
-    /// Packs that are marked as damaged, if any is mostly dead.
+    /// Packs that are marked as damaged, if any is mostly dead or missing; and those that go. No blob is moved there.
     bad: HashSet<PackId>,
     /// Packs are left because their writers may be about to point at them.
     is_waiting: bool,
@@ -157,6 +156,11 @@ impl Sweep {
     /// budget to tell what is needed; what the store reports.
     pub async fn finish(self) -> Result<SweepReport> {
         let mut report = SweepReport { schema: 1, dry_run: self.dry_run, ..SweepReport::default() };
+        // For the tables of one pack. Not waited for: other sweeps may wait for what this one holds.
+        let budget = self.resources.budget();
+        let _tables = budget
+            .try_acquire(CONTENTS_OCTETS.min(budget.octets() / 8))
+            .ok_or_else(|| Error::new(ErrorKind::Limit, "the sweep needs more memory than the budget has now"))?;
         let view = loop {
             let latest = latest_sweep(&self.repository).await?;
             if latest.is_open && !self.dry_run {
@@ -168,7 +172,9 @@ impl Sweep {
             if self.dry_run {
                 break view;
             }
-            self.rewrite(&mut view, &mut report).await?;
+            if !self.rewrite(&mut view, latest.epoch, &mut report).await? {
+                continue;
+            }
             // Writers whose packs are spared are fenced, even if nothing else is to be done: else what the dead left would stay.
             if view.mark == Mark::default() && !view.is_waiting {
                 break view;
@@ -203,6 +209,7 @@ impl Sweep {
         let packs = self.packs(&mut scan).await?;
         let live = fence::live(&self.repository, self.is_alone).await?;
         scan.advance().await?;
+        self.nothing_is_missing(&scan, &packs).await?;
         let mut mark = Mark::default();
         let (mut few, mut is_waiting) = (Vec::new(), false);
         for (pack, length) in &packs {
@@ -227,10 +234,13 @@ impl Sweep {
             }
         }
         // What is said of packs that are gone, and that nobody needs any more, goes as well.
-        let is_needless = |pack: &&PackId| !is_listed(&packs, pack) && scan.needed(pack).is_none();
+        let is_needless = |pack: &&PackId| {
+            length_of(&packs, pack).is_none() && scan.needed(pack).is_none() && !live.contains(&pack.writer())
+        };
         mark.packs.extend(scan.moved().filter(is_needless));
         mark.packs.sort_unstable();
-        mark.packs.truncate(MARKED_MAX);
+        // A verdict may find that what was to be moved is not needed at all: both together are no more than a record holds.
+        mark.packs.truncate(MARKED_MAX / 2);
         for (name, sequence) in &scan.forgotten {
             let forgotten = match forgotten_commits(&self.repository, *name, *sequence).await {
                 Ok(forgotten) => forgotten,
@@ -248,15 +258,42 @@ impl Sweep {
         Ok(view)
     }
 
+    /// That needed packs are there, or all that is needed of them is in packs that are. Else a repair may find it in a pack that nobody seems to need.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged) if not; what is missing and marked as bad has been looked for, and is given up.
+    async fn nothing_is_missing(&self, scan: &Scan, packs: &[(PackId, u64)]) -> Result<()> {
+        let mut missing: Vec<PackId> = scan.packs().filter(|pack| length_of(packs, pack).is_none()).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable();
+        let bad = bad_packs(&self.repository).await?;
+        for pack in missing.into_iter().filter(|pack| !bad.contains(pack)) {
+            // It may have been written since packs were listed.
+            if self.repository.store().length(&pack.key()).await?.is_some() {
+                continue;
+            }
+            let moves = read_moves(&self.repository, pack).await?;
+            let is_there = |offset: &u64| {
+                let places = moves.places.get(offset);
+                places.is_some_and(|places| places.iter().any(|row| length_of(packs, &row.at.pack).is_some()))
+            };
+            if !scan.needed(&pack).is_some_and(|needed| needed.offsets_known() && needed.offsets().all(is_there)) {
+                return Err(Error::damaged(format!("pack {pack} is missing: repair before anything is swept")));
+            }
+        }
+        Ok(())
+    }
+
     /// Of packs of which few octets are needed, those that hold much else.
     async fn mostly_dead(&self, few: Vec<Old>, view: &View, report: &mut SweepReport) -> Result<Vec<Old>> {
         let mut mostly_dead = Vec::new();
         if few.is_empty() {
             return Ok(mostly_dead);
         }
-        let _permit = self.tables().await;
         // What is known to be damaged is for a repair.
-        for old in few.into_iter().filter(|old| !view.bad.contains(&old.pack)).take(MARKED_MAX) {
+        for old in few.into_iter().filter(|old| !view.bad.contains(&old.pack)).take(MARKED_MAX / 2) {
             let Some(contents) = view.contents(&self.repository, &old).await? else { continue };
             if contents.needed * 100 < contents.octets * self.needed_percent_min {
                 report.mostly_dead.count(old.length);
@@ -266,27 +303,29 @@ impl Sweep {
         Ok(mostly_dead)
     }
 
-    /// Writes anew what is needed of mostly dead packs, and marks these.
-    async fn rewrite(&self, view: &mut View, report: &mut SweepReport) -> Result<()> {
-        let mostly_dead = std::mem::take(&mut view.mostly_dead);
-        if mostly_dead.is_empty() {
-            return Ok(());
+    /// Writes anew what is needed of mostly dead packs, and marks these. False if another sweep has begun meanwhile.
+    async fn rewrite(&self, view: &mut View, known: u64, report: &mut SweepReport) -> Result<bool> {
+        if view.mostly_dead.is_empty() {
+            return Ok(true);
         }
-        let mut rewrite = Rewrite::new(self.repository.clone(), self.resources.clone()).await?;
-        for old in mostly_dead {
-            let Some(contents) = view.contents(&self.repository, &old).await? else { continue };
+        let Some(mut rewrite) = Rewrite::new(self.repository.clone(), self.resources.clone(), known)? else {
+            // They wait for a sweep that has more memory.
+            return Ok(true);
+        };
+        // No blob is moved to a pack that goes, too.
+        let going = view.mostly_dead.iter().map(|old| old.pack).chain(view.mark.condemned());
+        view.bad.extend(going.collect::<Vec<_>>());
+        let mut moved = Vec::new();
+        for old in &view.mostly_dead {
+            let Some(contents) = view.contents(&self.repository, old).await? else { continue };
             if rewrite.pack(old.pack, &contents.unmoved).await? {
-                view.mark.moved.push(old.pack);
+                moved.push(old.pack);
             }
         }
-        report.written_packs += rewrite.finish().await?;
-        Ok(())
-    }
-
-    /// Memory for the tables of one pack.
-    async fn tables(&self) -> Permit {
-        let budget = self.resources.budget();
-        budget.acquire(CONTENTS_OCTETS.min(budget.octets() / 8)).await
+        let Some(written) = rewrite.finish().await? else { return Ok(false) };
+        view.mark.moved = moved;
+        report.written_packs += written;
+        Ok(true)
     }
 
     async fn packs(&self, scan: &mut Scan) -> Result<Vec<(PackId, u64)>> {
@@ -305,25 +344,25 @@ impl Sweep {
     /// Carries out a sweep whose mark is made, by this one or another. `scan` has what was needed before the mark was made.
     async fn carry_out(&self, epoch: u64, scan: Option<Scan>, report: &mut SweepReport) -> Result<()> {
         let mark = read_mark(&self.repository, epoch).await?;
-        let (found, is_damaged) = match read_verdict(&self.repository, epoch).await {
+        let found = match read_verdict(&self.repository, epoch).await {
             // Found anew, it has all that was in it: nobody points at what was not needed then, as long as the sweep is open.
-            Err(error) if error.kind() == ErrorKind::Damaged => (None, true),
-            found => (found?, false),
+            Err(error) if error.kind() == ErrorKind::Damaged => None,
+            found => found?,
         };
+        // Whoever found a verdict may have a mark in mind that was lost since: the fences may not have been made.
+        if found.is_none() || !mark.journals.is_empty() {
+            let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
+            report.fenced_writers += fenced.writers;
+            report.fenced_journals += fenced.journals;
+        }
         let verdict = match found {
             Some(verdict) => verdict,
             None => {
-                let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
-                report.fenced_writers += fenced.writers;
-                report.fenced_journals += fenced.journals;
                 let mut scan = scan.unwrap_or_else(|| Scan::new(self.repository.clone(), self.resources.clone()));
                 scan.advance().await?;
                 let verdict = self.judge(&mark, &scan).await?;
                 let pardoned = mark.condemned().count() - verdict.condemned().count();
                 report.pardoned += pardoned as u64;
-                if is_damaged {
-                    replace_verdict(&self.repository, epoch, &verdict).await?;
-                }
                 // Decided once: whoever else carries out this sweep may find that less is needed by then.
                 create_verdict(&self.repository, epoch, verdict).await?
             }
@@ -354,10 +393,10 @@ impl Sweep {
         if mark.moved.is_empty() {
             return Ok(verdict);
         }
-        let _permit = self.tables().await;
         let (packs, mut going) = (self.repository.packs().await?, bad_packs(&self.repository).await?);
         going.extend(mark.condemned());
-        let stays = |pack: &PackId| packs.contains_key(pack) && !going.contains(pack);
+        let stays =
+            |at: &Location| packs.get(&at.pack).is_some_and(|length| at.end() <= *length) && !going.contains(&at.pack);
         for pack in &mark.moved {
             let Some(needed) = scan.needed(pack) else {
                 verdict.packs.push(*pack);
@@ -415,7 +454,10 @@ impl View {
     async fn contents(&self, repository: &Repository, old: &Old) -> Result<Option<Contents>> {
         match self.scan.needed(&old.pack).filter(|needed| needed.hops < HOPS_MAX) {
             Some(needed) => {
-                let stays = |pack: &PackId| is_listed(&self.packs, pack) && !self.bad.contains(pack);
+                let stays = |at: &Location| {
+                    length_of(&self.packs, &at.pack).is_some_and(|length| at.end() <= length)
+                        && !self.bad.contains(&at.pack)
+                };
                 Contents::of(repository, *old, needed, stays).await
             }
             None => Ok(None),
@@ -423,8 +465,8 @@ impl View {
     }
 }
 
-fn is_listed(packs: &[(PackId, u64)], pack: &PackId) -> bool {
-    packs.binary_search_by_key(pack, |(pack, _)| *pack).is_ok()
+fn length_of(packs: &[(PackId, u64)], pack: &PackId) -> Option<u64> {
+    packs.binary_search_by_key(pack, |(pack, _)| *pack).ok().map(|at| packs[at].1)
 }
 
 impl SweepReport {

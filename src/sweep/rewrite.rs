@@ -7,9 +7,10 @@ use super::Counted;
 use super::scan::Needed;
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::{CONTENT_MAX, FinishedPack, HEADER, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row};
+use crate::pack::{CONTENT_MAX, FinishedPack, HEADER, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row};
 use crate::repository::{
-    Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, Token, read_footer, read_moves, write_moves, write_segment,
+    Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, Token, latest_sweep, read_footer, read_moves, write_moves,
+    write_segment,
 };
 use crate::resources::Resources;
 use crate::runtime;
@@ -50,7 +51,7 @@ impl Contents {
         repository: &Repository,
         old: Old,
         needed: &Needed,
-        stays: impl Fn(&PackId) -> bool,
+        stays: impl Fn(&Location) -> bool,
     ) -> Result<Option<Self>> {
         let rows = match read_footer(repository, old.pack, old.length).await {
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => return Ok(None),
@@ -59,7 +60,7 @@ impl Contents {
         let moves = read_moves(repository, old.pack).await?;
         let is_moved = |row: &Row| {
             let places = moves.places.get(&row.at.offset);
-            places.is_some_and(|places| places.iter().any(|to| to.digest == row.digest && stays(&to.at.pack)))
+            places.is_some_and(|places| places.iter().any(|to| to.digest == row.digest && stays(&to.at)))
         };
         let octets = rows.iter().map(|row| u64::from(row.at.stored)).sum();
         let needed_rows = rows.iter().filter(|row| needed.has(&row.at)).count() as u64;
@@ -85,18 +86,24 @@ pub(super) struct Rewrite {
     moves: Vec<(PackId, Vec<Move>)>,
     /// Rows for an index segment, of packs that are written.
     rows: Vec<Row>,
+    /// The latest sweep when this began.
+    known: u64,
+    /// There was a later one: it may have deleted what was written here, so nothing may lead there.
+    is_overtaken: bool,
     /// What was written.
     written: Counted,
     _permit: Permit,
 }
 
 impl Rewrite {
-    pub(super) async fn new(repository: Repository, resources: Resources) -> Result<Self> {
+    /// `None` if there is too little memory for it now.
+    pub(super) fn new(repository: Repository, resources: Resources, known: u64) -> Result<Option<Self>> {
         let budget = resources.budget().octets();
         let target = (Settings::default().pack_bytes_max as u64).min(budget / 8);
-        // The pack, a frame as it was read and its content, what an old pack holds. A quarter of the budget is always to be had.
-        let permit = resources.budget().acquire((target + 2 * FRAME_MAX + CONTENTS_OCTETS).min(budget / 4)).await;
-        Ok(Self {
+        // The pack, a frame as it was read and its content.
+        let needed = (target + 2 * FRAME_MAX).min(budget / 4);
+        let Some(permit) = resources.budget().try_acquire(needed) else { return Ok(None) };
+        Ok(Some(Self {
             writer: repository.new_token()?,
             packer: Some(Packer::new(Settings::default().compression_level)?),
             repository,
@@ -105,9 +112,11 @@ impl Rewrite {
             pack: None,
             moves: Vec::new(),
             rows: Vec::new(),
+            known,
+            is_overtaken: false,
             written: Counted::default(),
             _permit: permit,
-        })
+        }))
     }
 
     /// Writes blobs of an old pack anew. False if one does not read: then the pack stays, and a repair is due.
@@ -185,7 +194,16 @@ impl Rewrite {
         let FinishedPack { id, octets, rows } = pack.finish()?;
         let length = octets.len() as u64;
         self.repository.store().put(&id.key(), Payload::from(octets)).await?;
-        self.verify(id).await?;
+        match self.verify(id).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.is_overtaken = true,
+            verified => verified?,
+        }
+        // A put may be tried again, after another sweep has condemned the pack already that a first try had left.
+        self.is_overtaken |= latest_sweep(&self.repository).await?.epoch != self.known;
+        if self.is_overtaken {
+            self.moves.clear();
+            return Ok(());
+        }
         for (old, moves) in std::mem::take(&mut self.moves) {
             write_moves(&self.repository, old, &moves).await?;
         }
@@ -217,11 +235,11 @@ impl Rewrite {
         verified.await?.map_err(|error| Error::damaged("a pack does not read as it was written").because(error))
     }
 
-    /// Writes what is left. Gives what was written in all.
-    pub(super) async fn finish(mut self) -> Result<Counted> {
+    /// Writes what is left. Gives what was written in all; `None` if another sweep has begun meanwhile: then nothing may be marked as moved.
+    pub(super) async fn finish(mut self) -> Result<Option<Counted>> {
         self.close().await?;
         self.tell(0).await?;
-        Ok(self.written)
+        Ok((!self.is_overtaken).then_some(self.written))
     }
 }
 
@@ -233,7 +251,8 @@ fn stretches(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
         let follows = |pair: &[Row]| {
             pair[0].at.end() == pair[1].at.offset && pair[1].at.end().saturating_sub(first.at.offset) <= READ_MAX
         };
-        let length = 1 + rest.windows(2).take_while(|pair| follows(pair)).count();
+        // A pack that is not full yet has room for so many rows.
+        let length = 1 + rest.windows(2).take(ROWS_MAX / 2 - 1).take_while(|pair| follows(pair)).count();
         let (stretch, after) = rest.split_at(length);
         rest = after;
         Some(stretch)

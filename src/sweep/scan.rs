@@ -131,6 +131,11 @@ impl Scan {
         Ok(is_more)
     }
 
+    /// The packs of which something is needed.
+    pub(super) fn packs(&self) -> impl Iterator<Item = &PackId> {
+        self.packs.keys()
+    }
+
     /// What is needed of a pack, if anything is.
     pub(super) fn needed(&self, pack: &PackId) -> Option<&Needed> {
         self.packs.get(pack)
@@ -237,6 +242,16 @@ impl Needed {
     pub(super) fn has(&self, at: &Location) -> bool {
         let (word, bit) = place(at);
         self.frames.get(word).is_some_and(|frames| frames & bit != 0)
+    }
+
+    /// Where the needed blobs begin, of a pack that had moves when this began.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = &u64> {
+        self.offsets.iter()
+    }
+
+    /// Whether that is known.
+    pub(super) fn offsets_known(&self) -> bool {
+        self.offsets.len() as u64 >= self.frames()
     }
 
     /// How many blobs are needed.
