@@ -250,8 +250,11 @@ impl Repairing {
         }
         // A dead writer's pack may be written again after it was deleted, and deleted again at any time.
         for epoch in 1..=latest.epoch {
-            let verdict = read_verdict(&self.repository, epoch).await?;
-            self.condemned.extend(verdict.iter().flat_map(Mark::condemned));
+            match read_verdict(&self.repository, epoch).await {
+                // That of an open sweep: all that it may name is in the mark.
+                Err(error) if error.kind() == ErrorKind::Damaged && latest.is_open && epoch == latest.epoch => {}
+                verdict => self.condemned.extend(verdict?.iter().flat_map(Mark::condemned)),
+            }
         }
         Ok(())
     }
@@ -278,8 +281,10 @@ impl Repairing {
 
     /// Reads the end of every pack, or all of it. Gives those to be examined, and writes segments for those whose rows are in none.
     async fn look_at_packs(&mut self, read_data: bool) -> Result<BTreeSet<PackId>> {
-        // Before rows are told of what a dead writer's late try put there again.
-        self.learn_condemned().await?;
+        if !self.is_dry {
+            // Before rows are told of what a dead writer's late try put there again.
+            self.learn_condemned().await?;
+        }
         let (counts, damaged) = if self.is_dry { Default::default() } else { count_segments(&self.repository).await? };
         let mut suspects: BTreeSet<PackId> = self.marked.iter().copied().collect();
         let (repository, resources, marked) = (self.repository.clone(), self.resources.clone(), self.marked.clone());

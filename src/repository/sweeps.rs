@@ -84,17 +84,19 @@ pub(crate) async fn read_mark(repository: &Repository, epoch: u64) -> Result<Mar
 
 /// Creates the verdict of an epoch, and gives the one that holds: this one, or one that is there already.
 pub(crate) async fn create_verdict(repository: &Repository, epoch: u64, verdict: Mark) -> Result<Mark> {
-    for what in [VERDICT, VERDICT_AGAIN] {
-        if create(repository, epoch, what, &verdict.encode()).await? {
-            return Ok(verdict);
-        }
-        match read_verdict(repository, epoch).await {
-            // It is decided once more, and again for all.
-            Err(error) if error.kind() == ErrorKind::Damaged => {}
-            found => return found?.ok_or_else(|| Error::damaged(format!("the verdict of sweep {epoch} is missing"))),
-        }
+    if create(repository, epoch, VERDICT, &verdict.encode()).await? {
+        return Ok(verdict);
     }
-    Err(Error::damaged(format!("the verdict of sweep {epoch} does not open, nor the one in its place")))
+    match read_verdict(repository, epoch).await {
+        // It is decided once more, and again for all; only then it takes the place of the one that does not open.
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            let is_ours = create(repository, epoch, VERDICT_AGAIN, &verdict.encode()).await?;
+            let decided = if is_ours { verdict } else { read_verdict(repository, epoch).await?.unwrap_or_default() };
+            replace(repository, epoch, VERDICT, &decided.encode()).await?;
+            Ok(decided)
+        }
+        found => found?.ok_or_else(|| Error::damaged(format!("the verdict of sweep {epoch} is missing"))),
+    }
 }
 
 /// The packs that a sweep deletes, if that is decided.

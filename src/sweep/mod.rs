@@ -104,6 +104,8 @@ struct View {
     bad: HashSet<PackId>,
     /// Packs are left because their writers may be about to point at them.
     is_waiting: bool,
+    /// A pack that is needed, and neither there nor moved.
+    missing: Option<PackId>,
 }
 
 impl Sweep {
@@ -169,6 +171,13 @@ impl Sweep {
                 continue;
             }
             let mut view = self.look(&mut report).await?;
+            if let Some(pack) = view.missing {
+                if latest_sweep(&self.repository).await? != latest {
+                    // Another sweep may have moved it away meanwhile.
+                    continue;
+                }
+                return Err(Error::damaged(format!("pack {pack} is missing: repair before anything is swept")));
+            }
             if self.dry_run {
                 break view;
             }
@@ -209,7 +218,7 @@ impl Sweep {
         let packs = self.packs(&mut scan).await?;
         let live = fence::live(&self.repository, self.is_alone).await?;
         scan.advance().await?;
-        self.nothing_is_missing(&scan, &packs).await?;
+        let missing = self.missing(&scan, &packs).await?;
         let mut mark = Mark::default();
         let (mut few, mut is_waiting) = (Vec::new(), false);
         for (pack, length) in &packs {
@@ -253,19 +262,18 @@ impl Sweep {
             }
         }
         let bad = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
-        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), bad, is_waiting };
+        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), bad, is_waiting, missing };
         view.mostly_dead = self.mostly_dead(few, &view, report).await?;
         Ok(view)
     }
 
-    /// That needed packs are there, or all that is needed of them is in packs that are. Else a repair may find it in a pack that nobody seems to need.
-    ///
-    /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) if not; what is missing and marked as bad has been looked for, and is given up.
-    async fn nothing_is_missing(&self, scan: &Scan, packs: &[(PackId, u64)]) -> Result<()> {
-        let mut missing: Vec<PackId> = scan.packs().filter(|pack| length_of(packs, pack).is_none()).copied().collect();
+    /// A needed pack that is not there, nor is all that is needed of it in packs that are: a repair may find it in a pack that nobody seems to need. Those that are
+    /// marked as bad have been looked for.
+    async fn missing(&self, scan: &Scan, packs: &[(PackId, u64)]) -> Result<Option<PackId>> {
+        let mut missing: Vec<PackId> =
+            scan.pointed_at().filter(|pack| length_of(packs, pack).is_none()).copied().collect();
         if missing.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         missing.sort_unstable();
         let bad = bad_packs(&self.repository).await?;
@@ -280,10 +288,10 @@ impl Sweep {
                 places.is_some_and(|places| places.iter().any(|row| length_of(packs, &row.at.pack).is_some()))
             };
             if !scan.needed(&pack).is_some_and(|needed| needed.offsets_known() && needed.offsets().all(is_there)) {
-                return Err(Error::damaged(format!("pack {pack} is missing: repair before anything is swept")));
+                return Ok(Some(pack));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Of packs of which few octets are needed, those that hold much else.

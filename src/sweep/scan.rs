@@ -39,6 +39,8 @@ pub(super) struct Needed {
     pub(super) octets: u64,
     /// Over how many moves some of it came here.
     pub(super) hops: u8,
+    /// Commits point at it, and not only moves.
+    is_pointed_at: bool,
 }
 
 /// What a pack takes in memory besides a bit for each of its blobs.
@@ -131,9 +133,9 @@ impl Scan {
         Ok(is_more)
     }
 
-    /// The packs of which something is needed.
-    pub(super) fn packs(&self) -> impl Iterator<Item = &PackId> {
-        self.packs.keys()
+    /// The packs that commits point at.
+    pub(super) fn pointed_at(&self) -> impl Iterator<Item = &PackId> {
+        self.packs.iter().filter(|(_, needed)| needed.is_pointed_at).map(|(pack, _)| pack)
     }
 
     /// What is needed of a pack, if anything is.
@@ -190,7 +192,7 @@ impl Scan {
         let journal = Journal::load_all(&self.repository, &head.mailbox, None).await?;
         for commit in &journal.commits {
             for row in journal.needed_blobs(&self.repository, commit).await? {
-                self.need(&row)?;
+                self.point_at(&row)?;
             }
         }
         self.forgotten.retain(|(known, _)| *known != name);
@@ -210,12 +212,19 @@ impl Scan {
             let mut commit = OpenCommit::open(&self.repository, name, sequence, length).await?;
             for block in commit.section(&self.repository, Section::Blobs).await? {
                 for row in decode_blobs(&block)? {
-                    self.need(&row)?;
+                    self.point_at(&row)?;
                 }
             }
             expected += 1;
         }
         self.read.insert(name, expected);
+        Ok(())
+    }
+
+    /// Takes in that a commit points at a blob.
+    fn point_at(&mut self, row: &Row) -> Result<()> {
+        self.need(row)?;
+        self.packs.entry(row.at.pack).or_default().is_pointed_at = true;
         Ok(())
     }
 
