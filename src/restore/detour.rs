@@ -130,4 +130,15 @@ mod tests {
         assert!(!detours.turn(at(1, 40), at(4, 50)));
         assert_eq!(led(&detours, at(1, 90)), at(1, 90), "a blob that was not moved stays where it is");
     }
+
+    #[test]
+    fn a_blob_whose_moves_lead_back_to_it_is_given_up_when_it_reads_nowhere() {
+        let mut detours = Detours::default();
+        // Moves over moves, as they are read: there and back.
+        detours.learn(PackId::new([1; 16]), &moves(&[(40, at(2, 40)), (40, at(1, 40)), (90, at(1, 90))]));
+        assert!(detours.turn(at(1, 40), at(1, 40)));
+        assert_eq!(led(&detours, at(1, 40)), at(2, 40));
+        assert!(!detours.turn(at(1, 40), at(2, 40)));
+        assert!(!detours.turn(at(1, 90), at(1, 90)), "it is nowhere else");
+    }
 }
