@@ -4,12 +4,13 @@ use super::packs::Packs;
 use super::{Check, CheckReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
+use crate::pack::PackId;
 use crate::repository::{
     APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, JournalName, MOVES, RunRecord, SWEEPS, SlotKind,
     check_moves, check_segment, check_sweep, marked,
 };
 use futures::TryStreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 impl Check {
     /// Checks everything that is no mail.
@@ -125,16 +126,24 @@ impl Check {
     /// Checks that moves open, and notes where they lead.
     async fn moves(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<()> {
         let store = self.repository.store();
+        let mut leads: HashSet<(PackId, PackId)> = HashSet::new();
         let mut listing = store.list(MOVES);
         while let Some(object) = listing.try_next().await? {
             match check_moves(&self.repository, &object).await {
                 Ok((pack, moves)) => {
                     report.derived += 1;
-                    let is_wanted = packs.wanted.contains(&pack);
-                    packs.wanted.extend(moves.iter().filter(|_| is_wanted).map(|one| one.to.at.pack));
+                    leads.extend(moves.iter().map(|one| (pack, one.to.at.pack)));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => report.damage(object.key, &error),
+            }
+        }
+        // What was moved may have been moved on.
+        let mut is_more = true;
+        while is_more {
+            is_more = false;
+            for (from, to) in &leads {
+                is_more |= packs.wanted.contains(from) && packs.wanted.insert(*to);
             }
         }
         Ok(())

@@ -25,6 +25,8 @@ use scan::Scan;
 use std::collections::HashSet;
 use std::ops::AddAssign;
 
+/// How often a sweep begins anew because of others.
+const LOOKS_MAX: u32 = 64;
 /// Objects deleted at once.
 const DELETES_AT_ONCE: usize = 8;
 /// What a pack takes in a listing that is kept, in octets of memory.
@@ -163,7 +165,13 @@ impl Sweep {
         let _tables = budget
             .try_acquire(CONTENTS_OCTETS.min(budget.octets() / 8))
             .ok_or_else(|| Error::new(ErrorKind::Limit, "the sweep needs more memory than the budget has now"))?;
+        let mut looks = 0;
         let view = loop {
+            looks += 1;
+            if looks > LOOKS_MAX {
+                let what = "other sweeps come between again and again, or the store does not keep what is written";
+                return Err(Error::new(ErrorKind::Unavailable, what));
+            }
             let latest = latest_sweep(&self.repository).await?;
             if latest.is_open && !self.dry_run {
                 report.resumed += 1;
