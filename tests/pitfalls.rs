@@ -44,6 +44,9 @@ fn collect(directory: &Path, named: &mut BTreeSet<u32>) {
             collect(&path, named);
             continue;
         }
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let mut lines = text.lines().peekable();
         while let Some(line) = lines.next() {
