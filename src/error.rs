@@ -129,6 +129,11 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether something is lost or not as it was written, and not just out of reach.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
+    }
+
     /// Whether the same call is worth repeating.
     #[must_use]
     pub fn retry(&self) -> Retry {

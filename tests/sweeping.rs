@@ -863,30 +863,6 @@ fn many_small_mailboxes_cost_few_records() {
 }
 
 #[test]
-#[ignore = "it measures; run it in a release build with --nocapture"]
-fn measure_two_thousand_mailboxes_of_twenty_messages() {
-    let source = Memory::new(SOURCE);
-    for number in 0..40_000_u64 {
-        source.put(&name(&format!("box {}", number % 2000)), "INBOX", number.to_string(), message(number, 900));
-    }
-    let world = World::inline();
-    for what in ["first", "again"] {
-        let started = world_time();
-        let ledger = push(&world.engine, source.clone());
-        println!("{what}: {} objects written, {:?}", ledger.objects, world_time() - started);
-    }
-    forget(&world.engine, "box 7");
-    let started = world_time();
-    let report = sweep(&world.engine);
-    println!("sweep: {:?}, {} commits gone", world_time() - started, report.deleted_commits.objects);
-}
-
-#[allow(clippy::disallowed_methods, reason = "it measures")]
-fn world_time() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
-#[test]
 fn writer_and_sweeper_interleave_anyhow() {
     for seed in 0..400_u64 {
         let scene = Scene::new(seed % 2 == 0);

@@ -380,8 +380,7 @@ impl CheckReport {
 
     /// The messages of a commit that cannot be read have no names any more, only ordinals.
     fn touch_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
-        let is_damage = matches!(lost.error.kind(), ErrorKind::Damaged | ErrorKind::NotFound);
-        if is_damage && lost.messages() > 0 {
+        if lost.error.is_loss() && lost.messages() > 0 {
             self.messages_touched += lost.messages() - 1;
             self.touch(Failure::of_commit(mailbox, lost));
         }

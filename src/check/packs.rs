@@ -1,6 +1,6 @@
 //! What a check knows of packs: which there are, which of them fail, and whether what is needed of those is elsewhere.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::pack::{Location, PackId};
 use crate::repository::{Repository, read_moves};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -140,6 +140,6 @@ impl Packs {
 impl Failing {
     /// Whether the pack is damaged for good, and not just out of reach.
     pub(super) fn is_damage(&self) -> bool {
-        self.errors.iter().all(|error| matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound))
+        self.errors.iter().all(Error::is_loss)
     }
 }

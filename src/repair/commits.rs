@@ -1,6 +1,6 @@
 //! Giving up commits that cannot be read: a checkpoint carries on what can.
 
-use super::{Repairing, is_damage};
+use super::Repairing;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::message::MailboxName;
@@ -29,7 +29,7 @@ impl Repairing {
             let mailbox = match name.mailbox(&self.repository).await {
                 Ok(mailbox) => mailbox,
                 // Not even the mailbox's name is known.
-                Err(error) if is_damage(&error) => continue,
+                Err(error) if error.is_loss() => continue,
                 Err(error) => return Err(error),
             };
             let losses = self.carry_on(name, &mailbox).await?;
@@ -62,7 +62,7 @@ impl Repairing {
     async fn readable(&self, mailbox: &MailboxName) -> Result<Readable> {
         let mut failure = None;
         let (mut journal, mut losses) = match Journal::load_all(&self.repository, mailbox, None).await {
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_loss() => {
                 failure = Some(error);
                 Journal::salvage(&self.repository, mailbox, None).await?
             }
@@ -80,7 +80,7 @@ impl Repairing {
                     }));
                     lost.extend(messages);
                 }
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_loss() => {
                     unreadable.insert(commit.sequence);
                     if !losses.iter().any(|lost| lost.sequence == commit.sequence) {
                         losses.push(LostCommit::of(commit, error));
@@ -107,7 +107,7 @@ impl Repairing {
             let begin = end;
             end += u64::from(length);
             match contents.recipes(&self.repository, number).await {
-                Err(error) if is_damage(&error) => broken.push(begin..end),
+                Err(error) if error.is_loss() => broken.push(begin..end),
                 recipes => drop(recipes?),
             }
         }

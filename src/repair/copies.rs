@@ -1,8 +1,8 @@
 //! Finding blobs again: the digest names the content, wherever it is.
 
-use super::{FOOTERS_MAX, Repairing, is_damage};
+use super::{FOOTERS_MAX, Repairing};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pack::{HEADER, PackId, PackReader, Row};
 use crate::repository::{Move, Repository, read_footer};
 use crate::resources::Resources;
@@ -18,11 +18,11 @@ pub(super) async fn reads(repository: &Repository, resources: &Resources, row: &
     let read = async {
         let front = store.read(&key, Some(0..HEADER as u64)).await?;
         let reader = PackReader::new(row.at.pack, repository.secrets(), &front)?;
-        Ok((reader, store.read(&key, Some(row.at.offset..row.at.end())).await?))
+        Ok::<_, Error>((reader, store.read(&key, Some(row.at.offset..row.at.end())).await?))
     };
     let (reader, frame) = match read.await {
         Ok(read) => read,
-        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) if error.is_loss() => return Ok(false),
         Err(error) => return Err(error),
     };
     let domain = repository.domain().clone();
@@ -48,7 +48,7 @@ impl Repairing {
                 break;
             }
             let rows = match footer {
-                Err(error) if is_damage(&error) => continue,
+                Err(error) if error.is_loss() => continue,
                 rows => rows?,
             };
             for to in rows {

@@ -16,7 +16,8 @@ use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
     Active, AllCommits, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
     SEGMENT_ROWS_MAX, Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad,
-    mend_config, mend_sweeps, read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_moves, write_segment,
+    mend_config, mend_sweeps, read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_moves,
+    write_segments,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
@@ -99,6 +100,8 @@ struct Repairing {
     packs: HashMap<PackId, u64>,
     /// Packs that a sweep which is under way may delete: nothing is to lead there.
     condemned: HashSet<PackId>,
+    /// The latest sweep that is done and whose verdict is in there.
+    swept: u64,
     marked: HashSet<PackId>,
     /// Packs whose rows nobody tells: footer or trailer do not open.
     endless: BTreeSet<PackId>,
@@ -199,6 +202,7 @@ impl Repairing {
             writer: None,
             packs,
             condemned: HashSet::new(),
+            swept: 0,
             marked,
             endless: BTreeSet::new(),
             rows: Vec::new(),
@@ -249,13 +253,14 @@ impl Repairing {
             self.condemned.extend(read_mark(&self.repository, latest.epoch).await?.condemned());
         }
         // A dead writer's pack may be written again after it was deleted, and deleted again at any time.
-        for epoch in 1..=latest.epoch {
+        for epoch in self.swept + 1..=latest.epoch {
             match read_verdict(&self.repository, epoch).await {
                 // That of an open sweep: all that it may name is in the mark.
                 Err(error) if error.kind() == ErrorKind::Damaged && latest.is_open && epoch == latest.epoch => {}
                 verdict => self.condemned.extend(verdict?.iter().flat_map(Mark::condemned)),
             }
         }
+        self.swept = latest.epoch - u64::from(latest.is_open);
         Ok(())
     }
 
@@ -293,7 +298,7 @@ impl Repairing {
             let is_examined = read_data && !marked.contains(&pack);
             async move {
                 let rows = match read_footer(&repository, pack, length).await {
-                    Err(error) if is_damage(&error) => return Ok((pack, None, false)),
+                    Err(error) if error.is_loss() => return Ok((pack, None, false)),
                     rows => rows?,
                 };
                 let is_sound =
@@ -339,12 +344,7 @@ impl Repairing {
 
     /// Writes full segments; and if no rows may be left, one that is not.
     async fn write_rows(&mut self, left_max: usize) -> Result<()> {
-        while !self.rows.is_empty() && self.rows.len() >= left_max {
-            let count = self.rows.len().min(SEGMENT_ROWS_MAX);
-            let mut rows: Vec<Row> = self.rows.drain(..count).collect();
-            write_segment(&self.repository, &mut rows, &[]).await?;
-            self.report.segments_written += 1;
-        }
+        self.report.segments_written += write_segments(&self.repository, &mut self.rows, left_max).await?;
         Ok(())
     }
 
@@ -552,8 +552,4 @@ impl RepairReport {
         let failure = Failure::of(mailbox, None, &Error::damaged(describe(error)));
         self.lose(failure, 0);
     }
-}
-
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
 }

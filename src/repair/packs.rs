@@ -1,6 +1,6 @@
 //! Examining packs, and writing anew what can be read of one whose end is lost.
 
-use super::{Repairing, is_damage};
+use super::Repairing;
 use crate::error::{Error, Result};
 use crate::pack::{FinishedPack, PackId, PackReader, Packer, ROWS_MAX, Row};
 use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
@@ -52,7 +52,7 @@ pub(super) async fn examine(
     };
     let octets = match read {
         Ok(octets) => octets,
-        Err(error) if is_damage(&error) => return Ok(nothing(wanted)),
+        Err(error) if error.is_loss() => return Ok(nothing(wanted)),
         Err(error) => return Err(error),
     };
     let (secrets, domain) = (repository.secrets().clone(), repository.domain().clone());

@@ -1,6 +1,6 @@
 //! Repairing marks and run records, and naming what is lost of journals.
 
-use super::{Repairing, is_damage};
+use super::Repairing;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
@@ -39,7 +39,7 @@ impl Repairing {
             match octets.and_then(|octets| BadMark::open(&self.repository, &key, &octets)) {
                 // A sweep deleted it with its pack since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_loss() => {
                     mark_bad_anew(&self.repository, pack, "the mark itself was damaged").await?;
                     self.report.replaced.push(key);
                 }
@@ -57,7 +57,7 @@ impl Repairing {
         while let Some(object) = listing.try_next().await? {
             let octets = store.read(&object.key, None).await?;
             match Approval::open(&self.repository, &object.key, &octets) {
-                Err(error) if is_damage(&error) => damaged.push(object.key),
+                Err(error) if error.is_loss() => damaged.push(object.key),
                 opened => drop(opened?),
             }
         }
@@ -75,7 +75,7 @@ impl Repairing {
         for name in self.repository.journals().await? {
             let mailbox = match name.mailbox(&self.repository).await {
                 Ok(mailbox) => mailbox,
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_loss() => {
                     self.report.lose_journal(&MailboxName::new(name.commit(0)), &error);
                     continue;
                 }
@@ -83,7 +83,7 @@ impl Repairing {
             };
             let (journal, failure) = match Journal::load_all(&self.repository, &mailbox, None).await {
                 Ok(journal) => (journal, None),
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_loss() => {
                     let (journal, lost) = Journal::salvage(&self.repository, &mailbox, None).await?;
                     for lost in &lost {
                         self.report.lose(Failure::of_commit(&mailbox, lost), lost.messages());
@@ -114,7 +114,7 @@ impl Repairing {
                 contents.verify_recipes(&self.repository).await
             };
             match read.await {
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_loss() => {
                     let lost = LostCommit::of(commit, error);
                     self.report.lose(Failure::of_commit(&journal.mailbox, &lost), lost.messages());
                     is_any = true;
@@ -148,7 +148,7 @@ impl Repairing {
             };
             let mut record = match octets.and_then(|octets| RunRecord::open(&self.repository, &key, &octets)) {
                 Ok(record) => record,
-                Err(error) if is_damage(&error) => {
+                Err(error) if error.is_loss() => {
                     let lost = RunRecord::Lost { written: self.repository.now() };
                     replace_run_record(&self.repository, &key, &lost).await?;
                     self.report.replaced.push(key);

@@ -23,9 +23,7 @@ pub(crate) struct BadMark {
 
 /// Marks a pack. A mark that is there already stays as it is.
 pub(crate) async fn mark_bad(repository: &Repository, pack: PackId, reason: &str) -> Result<()> {
-    let key = bad_key(pack);
-    let mark = BadMark { time: repository.now(), reason: reason.to_owned() };
-    let octets = repository.seal_object(ObjectKind::Bad, &key, &mark.encode())?;
+    let (key, octets) = sealed(repository, pack, reason)?;
     // Another may have found the same damage and say it in other words; one mark is enough.
     let _: Created = repository.store().create(&key, Payload::from(octets)).await?;
     Ok(())
@@ -33,9 +31,7 @@ pub(crate) async fn mark_bad(repository: &Repository, pack: PackId, reason: &str
 
 /// Puts a mark in the place of one that does not open.
 pub(crate) async fn mark_bad_anew(repository: &Repository, pack: PackId, reason: &str) -> Result<()> {
-    let key = bad_key(pack);
-    let mark = BadMark { time: repository.now(), reason: reason.to_owned() };
-    let octets = repository.seal_object(ObjectKind::Bad, &key, &mark.encode())?;
+    let (key, octets) = sealed(repository, pack, reason)?;
     repository.store().put(&key, octets.into()).await
 }
 
@@ -58,6 +54,14 @@ pub(crate) async fn bad_packs(repository: &Repository) -> Result<HashSet<PackId>
 pub(crate) fn marked(key: &str) -> Option<PackId> {
     let pack = key.strip_prefix(BAD).and_then(from_hex).map(PackId::new)?;
     (bad_key(pack) == key).then_some(pack)
+}
+
+/// The key of a mark, and its octets.
+fn sealed(repository: &Repository, pack: PackId, reason: &str) -> Result<(String, Vec<u8>)> {
+    let key = bad_key(pack);
+    let mark = BadMark { time: repository.now(), reason: reason.to_owned() };
+    let octets = repository.seal_object(ObjectKind::Bad, &key, &mark.encode())?;
+    Ok((key, octets))
 }
 
 fn bad_key(pack: PackId) -> String {

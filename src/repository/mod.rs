@@ -51,7 +51,7 @@ pub(crate) use run::{
 pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
-    read_segments, segment_id, segment_rows, write_segment,
+    read_segments, segment_id, segment_rows, write_segment, write_segments,
 };
 pub(crate) use sweeps::{
     Latest, MARKED_MAX, Mark, SWEEPS, check_sweep, create_done, create_mark, create_verdict, latest_sweep, mend_sweeps,

@@ -30,6 +30,18 @@ pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row], rep
     Ok(length)
 }
 
+/// Writes rows in full segments, and those left over too if there are at least `least` of them; gives how many segments.
+pub(crate) async fn write_segments(repository: &Repository, rows: &mut Vec<Row>, least: usize) -> Result<u64> {
+    let mut written = 0;
+    while !rows.is_empty() && rows.len() >= least {
+        let count = rows.len().min(ROWS_MAX);
+        let mut first: Vec<Row> = rows.drain(..count).collect();
+        write_segment(repository, &mut first, &[]).await?;
+        written += 1;
+    }
+    Ok(written)
+}
+
 /// The id of a listed segment.
 pub(crate) fn segment_id(object: &Listed) -> Option<SegmentId> {
     from_hex(object.key.strip_prefix("index/")?)

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{CONTENT_MAX, FinishedPack, HEADER, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row};
 use crate::repository::{
     Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, Token, latest_sweep, read_footer, read_moves, write_moves,
-    write_segment,
+    write_segments,
 };
 use crate::resources::Resources;
 use crate::runtime;
@@ -54,7 +54,7 @@ impl Contents {
         stays: impl Fn(&Location) -> bool,
     ) -> Result<Option<Self>> {
         let rows = match read_footer(repository, old.pack, old.length).await {
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => return Ok(None),
+            Err(error) if error.is_loss() => return Ok(None),
             rows => rows?,
         };
         let moves = read_moves(repository, old.pack).await?;
@@ -123,7 +123,7 @@ impl Rewrite {
     pub(super) async fn pack(&mut self, old: PackId, rows: &[Row]) -> Result<bool> {
         let store = Arc::clone(self.repository.store());
         let front = match store.read(&old.key(), Some(0..HEADER as u64)).await {
-            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) if error.is_loss() => return Ok(false),
             front => front?,
         };
         let Ok(reader) = PackReader::new(old, self.repository.secrets(), &front) else { return Ok(false) };
@@ -134,7 +134,7 @@ impl Rewrite {
                 return Ok(false);
             }
             let octets = match store.read(&old.key(), Some(range.clone())).await {
-                Err(error) if is_damage(&error) => return Ok(false),
+                Err(error) if error.is_loss() => return Ok(false),
                 octets => octets?,
             };
             let is_full = |pack: &PackWriter| pack.len() >= self.target || pack.rows().len() >= ROWS_MAX / 2;
@@ -214,12 +214,7 @@ impl Rewrite {
 
     /// Tells the index of new packs, in full segments; and if no rows may be left, in one that is not.
     async fn tell(&mut self, left_max: usize) -> Result<()> {
-        while !self.rows.is_empty() && self.rows.len() >= left_max {
-            let count = self.rows.len().min(SEGMENT_ROWS_MAX);
-            let mut rows: Vec<Row> = self.rows.drain(..count).collect();
-            write_segment(&self.repository, &mut rows, &[]).await?;
-        }
-        Ok(())
+        write_segments(&self.repository, &mut self.rows, left_max).await.map(drop)
     }
 
     /// That the copy reads, before what it is a copy of goes.
@@ -262,8 +257,4 @@ fn stretches(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 fn range(rows: &[Row]) -> Range<u64> {
     let (first, last) = (rows.first(), rows.last());
     first.map_or(0, |row| row.at.offset)..last.map_or(0, |row| row.at.end())
-}
-
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
 }
