@@ -17,7 +17,6 @@ fn a_push_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
     let Some(told) = run(&format!(
         "mount -t tmpfs -o size=3m disk \"$PLACE/disk\"
          {PUSH}
-         echo \"used $(df --output=pcent \"$PLACE/disk\" | tail -n 1)\"
          {CHECK}
          mount -o remount,size=64m \"$PLACE/disk\"
          {PUSH}
@@ -29,7 +28,6 @@ fn a_push_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
     let statuses = statuses(&told);
     assert!(statuses[0] != 0 && statuses[1..] == [0, 0, 0, 0], "{statuses:?}\n{told}");
     assert!(told.contains("No space left on device"), "{told}");
-    assert!(told.contains("used  "), "{told}");
 }
 
 #[test]
