@@ -21,6 +21,8 @@ const FRAME_LENGTH: usize = 4;
 pub(crate) const CONTENT_MAX: usize = 16 << 20;
 /// The length of a piece unless it is set otherwise, and so of most large blobs, in octets.
 pub(crate) const PIECE_DEFAULT: u64 = 4 << 20;
+/// The longest pack that is read as a whole, in octets.
+pub(crate) const OCTETS_MAX: u64 = 1 << 30;
 /// The most rows in one pack; bounds the memory of a footer.
 pub(crate) const ROWS_MAX: usize = 1 << 16;
 

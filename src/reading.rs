@@ -6,7 +6,7 @@ use crate::ledger::Ledger;
 use crate::message::{Flags, Folder, FolderPath, Identity, InternalDate, MailboxName};
 use crate::pack::Location;
 use crate::recipe::{Part, Recipe, Section};
-use crate::repository::{Approval, Ended, Journal, MessageRow, Repository, RunId, RunRecord};
+use crate::repository::{Approval, Ended, Journal, MessageRow, RUN_OCTETS_MAX, RUNS, Repository, RunId, RunRecord};
 use crate::resources::Resources;
 use crate::restore::{Fetcher, Planned, Planner, Progress, Rebuilding};
 use crate::runtime;
@@ -275,7 +275,7 @@ enum Item {
 /// Approves a run that needs it.
 pub(crate) async fn approve(repository: &Repository, run: RunId, why: &str) -> Result<Approval> {
     let key = run.key();
-    let octets = repository.store().read(&key, None).await.map_err(|error| match error.kind() {
+    let octets = repository.read_small(&key, RUN_OCTETS_MAX).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("there is no run {run}")),
         _ => error,
     })?;
@@ -336,9 +336,9 @@ pub(crate) async fn statistics(repository: &Repository) -> Result<Statistics> {
 /// The runs that recorded their end, oldest first.
 pub(crate) async fn runs(repository: &Repository) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
-    let mut listing = repository.store().list("runs/");
+    let mut listing = repository.store().list(RUNS);
     while let Some(object) = listing.try_next().await? {
-        let octets = match repository.store().read(&object.key, None).await {
+        let octets = match repository.read_small(&object.key, RUN_OCTETS_MAX).await {
             Ok(octets) => octets,
             // A sweep deleted it since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,

@@ -42,6 +42,8 @@ struct Sample {
     seconds: f64,
     resident: u64,
     files: u64,
+    /// Directories of the repository, without those of two digits: there are 256 of each kind at most.
+    directories: u64,
     threads: u64,
     /// Octets and objects of the repository.
     stored: u64,
@@ -62,6 +64,7 @@ fn a_process_that_goes_on_for_long_holds_no_more_and_gets_no_slower() {
     print!("{}", table(&samples));
     let (early, late) = halves(&samples);
     let most = |samples: &[Sample], of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or_default();
+    assert!(most(late, |s| s.directories) <= most(early, |s| s.directories) + 2, "directories stay");
     assert!(most(late, |s| s.files) <= most(early, |s| s.files) + 2, "files stay open");
     assert!(most(late, |s| s.threads) <= most(early, |s| s.threads), "threads stay");
     let (before, after) = (most(early, |s| s.resident), most(late, |s| s.resident));
@@ -165,10 +168,15 @@ fn sample(started: Instant, store: &Path, latencies: BTreeMap<&'static str, Vec<
         resident: field("VmRSS:") * 1024,
         files: fs::read_dir("/proc/self/fd").unwrap().count() as u64,
         threads: field("Threads:"),
+        directories: tree.iter().filter(|(name, file)| file.is_none() && !is_shard(name)).count() as u64,
         stored: tree.values().flatten().map(|(octets, _)| octets.len() as u64).sum(),
         objects: tree.values().flatten().count() as u64,
         latencies,
     }
+}
+
+fn is_shard(directory: &Path) -> bool {
+    directory.file_name().is_some_and(|name| name.len() == 2)
 }
 
 /// The samples of the first half, without those of the first tenth; and of the second.

@@ -327,7 +327,7 @@ impl Check {
         // The whole budget is never to be had: the index has its share for good.
         let needed = length.min(self.resources.budget().octets() / 2);
         let _permit = self.resources.budget().acquire(needed).await;
-        let octets = match self.repository.store().read(&pack.key(), None).await {
+        let octets = match self.repository.read_pack(pack, length).await {
             Ok(octets) => octets,
             Err(error) => return (pack, 0, vec![(None, error)]),
         };

@@ -6,8 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
-    APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, JournalName, MOVES, RunRecord, SWEEPS, SlotKind,
-    check_moves, check_segment, check_sweep, marked,
+    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, Journal, JournalHead, JournalName,
+    MOVES, RUN_OCTETS_MAX, RUNS, RunRecord, SWEEP_OCTETS_MAX, SWEEPS, SlotKind, check_moves, check_segment,
+    check_sweep, marked,
 };
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
@@ -22,8 +23,11 @@ impl Check {
     ) -> Result<()> {
         self.slots(report).await?;
         self.runs(heads, report).await?;
-        self.each(SWEEPS, report, |key, octets| check_sweep(&self.repository, key, octets)).await?;
-        self.each(APPROVALS, report, |key, octets| Approval::open(&self.repository, key, octets).map(drop)).await?;
+        self.each((SWEEPS, SWEEP_OCTETS_MAX), report, |key, octets| check_sweep(&self.repository, key, octets)).await?;
+        self.each((APPROVALS, APPROVAL_OCTETS_MAX), report, |key, octets| {
+            Approval::open(&self.repository, key, octets).map(drop)
+        })
+        .await?;
         self.segments(report).await?;
         self.marks(report).await?;
         self.moves(packs, report).await
@@ -48,14 +52,13 @@ impl Check {
     /// Checks objects one after the other. One that is gone since it was listed went with a sweep.
     async fn each(
         &self,
-        prefix: &str,
+        (prefix, octets_max): (&str, u64),
         report: &mut CheckReport,
         check: impl Fn(&str, &[u8]) -> Result<()> + Send,
     ) -> Result<()> {
-        let store = self.repository.store();
-        let mut listing = store.list(prefix);
+        let mut listing = self.repository.store().list(prefix);
         while let Some(object) = listing.try_next().await? {
-            let octets = store.read(&object.key, None).await;
+            let octets = self.repository.read_small(&object.key, octets_max).await;
             match octets.and_then(|octets| check(&object.key, &octets)) {
                 Ok(()) => report.derived += 1,
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -67,9 +70,9 @@ impl Check {
 
     /// Checks that run records open, and that no journal is shorter or other than a run left it.
     async fn runs(&self, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) -> Result<()> {
-        let mut listing = self.repository.store().list("runs/");
+        let mut listing = self.repository.store().list(RUNS);
         while let Some(object) = listing.try_next().await? {
-            let octets = self.repository.store().read(&object.key, None).await;
+            let octets = self.repository.read_small(&object.key, RUN_OCTETS_MAX).await;
             match octets.and_then(|octets| RunRecord::open(&self.repository, &object.key, &octets)) {
                 // A sweep deleted it since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -120,7 +123,7 @@ impl Check {
             Some(_) => BadMark::open(&self.repository, key, octets).map(drop),
             None => Err(Error::damaged("this is no mark's name")),
         };
-        self.each(BAD, report, opens).await
+        self.each((BAD, BAD_OCTETS_MAX), report, opens).await
     }
 
     /// Checks that moves open, and notes where they lead.

@@ -111,7 +111,7 @@ fn place(kind: u8) -> (Option<ObjectKind>, String) {
         8 => (Some(ObjectKind::Sweep), format!("sweeps/{:016x}-verdict", 1)),
         9 => (Some(ObjectKind::Approval), format!("approvals/{}", RunId::new(TOKEN, 0))),
         10 => (Some(ObjectKind::Bad), format!("bad/{OLD}")),
-        _ => (Some(ObjectKind::Moves), format!("moves/{OLD}/{}", "ab".repeat(8))),
+        _ => (Some(ObjectKind::Moves), format!("moves/05/{OLD}-{}", "ab".repeat(8))),
     }
 }
 

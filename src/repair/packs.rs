@@ -11,9 +11,6 @@ use crate::store::Payload;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// The longest pack that is examined.
-const PACK_MAX: u64 = 1 << 30;
-
 /// What is in a pack.
 pub(super) struct Examined {
     /// Its end and all its blobs are as they were written.
@@ -45,12 +42,7 @@ pub(super) async fn examine(
     // It is in memory twice, and what is written anew once more. A quarter of the budget is always to be had; a pack of another's larger budget must do with it.
     let needed = length.saturating_mul(if is_salvaged { 3 } else { 2 }).min(resources.budget().octets() / 4);
     let permit = resources.budget().acquire(needed).await;
-    let read = if length > PACK_MAX {
-        Err(Error::damaged("a pack is longer than any pack"))
-    } else {
-        repository.store().read(&pack.key(), None).await
-    };
-    let octets = match read {
+    let octets = match repository.read_pack(pack, length).await {
         Ok(octets) => octets,
         Err(error) if error.is_loss() => return Ok(nothing(wanted)),
         Err(error) => return Err(error),

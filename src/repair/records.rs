@@ -5,8 +5,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::repository::{
-    APPROVALS, Approval, BAD, BadMark, Heads, Journal, JournalHead, LostCommit, RunRecord, mark_bad_anew, marked,
-    replace_run_record,
+    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, Journal, JournalHead, LostCommit,
+    RUN_OCTETS_MAX, RUNS, RunRecord, mark_bad_anew, marked, replace_run_record,
 };
 use crate::restore::Failure;
 use futures::TryStreamExt;
@@ -35,7 +35,7 @@ impl Repairing {
         drop(listing);
         for key in keys {
             let Some(pack) = marked(&key) else { continue };
-            let octets = store.read(&key, None).await;
+            let octets = self.repository.read_small(&key, BAD_OCTETS_MAX).await;
             match octets.and_then(|octets| BadMark::open(&self.repository, &key, &octets)) {
                 // A sweep deleted it with its pack since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -55,8 +55,8 @@ impl Repairing {
         let mut damaged = Vec::new();
         let mut listing = store.list(APPROVALS);
         while let Some(object) = listing.try_next().await? {
-            let octets = store.read(&object.key, None).await?;
-            match Approval::open(&self.repository, &object.key, &octets) {
+            let octets = self.repository.read_small(&object.key, APPROVAL_OCTETS_MAX).await;
+            match octets.and_then(|octets| Approval::open(&self.repository, &object.key, &octets)) {
                 Err(error) if error.is_loss() => damaged.push(object.key),
                 opened => drop(opened?),
             }
@@ -132,7 +132,7 @@ impl Repairing {
     async fn runs(&mut self, commits: &Commits) -> Result<Option<Vec<JournalHead>>> {
         let store = self.repository.store();
         let mut keys = Vec::new();
-        let mut listing = store.list("runs/");
+        let mut listing = store.list(RUNS);
         while let Some(object) = listing.try_next().await? {
             keys.push(object.key);
         }
@@ -141,7 +141,7 @@ impl Repairing {
             commits.iter().map(|(mailbox, heads)| (mailbox, heads.digests.clone())).collect();
         let mut is_any_lost = false;
         for key in keys {
-            let octets = match store.read(&key, None).await {
+            let octets = match self.repository.read_small(&key, RUN_OCTETS_MAX).await {
                 // A sweep deleted it since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 octets => octets,

@@ -13,7 +13,7 @@ const SCHEMA: u64 = 1;
 /// The longest reason, in octets of UTF-8.
 const WHY_MAX: usize = 4096;
 /// The longest approval that is read, in octets.
-const OCTETS_MAX: u64 = 8 << 10;
+pub(crate) const OCTETS_MAX: u64 = 8 << 10;
 
 /// Why a run that is neither perfect nor good is good enough.
 #[derive(Clone, Debug, PartialEq, Eq)]

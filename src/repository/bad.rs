@@ -11,6 +11,8 @@ use std::collections::HashSet;
 
 /// Where the marks are.
 pub(crate) const BAD: &str = "bad/";
+/// The longest mark that is read, in octets.
+pub(crate) const OCTETS_MAX: u64 = 64 << 10;
 
 /// What a mark says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,9 +25,11 @@ mod sweeps;
 mod tests;
 mod twin;
 
-pub(crate) use approval::APPROVALS;
 pub use approval::Approval;
-pub(crate) use bad::{BAD, BadMark, bad_packs, mark_bad, mark_bad_anew, marked, unmark_bad};
+pub(crate) use approval::{APPROVALS, OCTETS_MAX as APPROVAL_OCTETS_MAX};
+pub(crate) use bad::{
+    BAD, BadMark, OCTETS_MAX as BAD_OCTETS_MAX, bad_packs, mark_bad, mark_bad_anew, marked, unmark_bad,
+};
 pub use keys::{KeySlot, Keys};
 pub use run::RunId;
 pub use slots::{SlotId, SlotKind};
@@ -46,7 +48,8 @@ pub(crate) use moves::{
 };
 pub(crate) use opened::{Contents, Fetched as OpenCommit};
 pub(crate) use run::{
-    Active, Ended, Heads, RunRecord, Token, chains, create_run_record, read_run_record, replace_run_record, run_key,
+    Active, Ended, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
+    read_run_record, replace_run_record, run_key,
 };
 pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{
@@ -54,8 +57,8 @@ pub(crate) use segment::{
     read_segments, segment_id, segment_rows, write_segment, write_segments,
 };
 pub(crate) use sweeps::{
-    Latest, MARKED_MAX, Mark, SWEEPS, check_sweep, create_done, create_mark, create_verdict, latest_sweep, mend_sweeps,
-    read_mark, read_verdict,
+    Latest, MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark,
+    create_verdict, latest_sweep, mend_sweeps, read_mark, read_verdict,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 
@@ -308,8 +311,10 @@ impl Repository {
             Ok(Created::Exists) => Ok(false),
             // It may be ours, from a try whose answer was lost; the salt makes our octets unlike any other's.
             #[cfg(not(planted = "no_read_back"))]
-            Ok(Created::Exists) => match self.store().read(key, None).await {
+            Ok(Created::Exists) => match self.read_small(key, octets.len() as u64).await {
                 Ok(there) => Ok(there == *octets),
+                // Too long to be ours.
+                Err(error) if error.kind() == ErrorKind::Damaged => Ok(false),
                 // A commit was forgotten, and swept since: whoever reads again sees what took its place. Of other objects a store that says so lies.
                 Err(error) if error.kind() == ErrorKind::NotFound && key.starts_with("mailboxes/") => Ok(false),
                 Err(error) => Err(error),
@@ -371,6 +376,14 @@ impl Repository {
             Some(length) => self.store().read(key, Some(0..length)).await,
             None => Err(Error::new(ErrorKind::NotFound, format!("there is no object '{key}'"))),
         }
+    }
+
+    /// Reads the whole of a pack that is this long.
+    pub(crate) async fn read_pack(&self, pack: PackId, length: u64) -> Result<Bytes> {
+        if length > crate::pack::OCTETS_MAX {
+            return Err(Error::damaged("a pack is longer than any pack"));
+        }
+        self.store().read(&pack.key(), Some(0..length)).await
     }
 
     /// Opens a small sealed object: magic, salt, one frame.

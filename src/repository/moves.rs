@@ -36,7 +36,7 @@ pub(crate) async fn write_moves(repository: &Repository, pack: PackId, moves: &[
     let mut written = 0;
     for part in moves.chunks(ROWS_MAX) {
         let salt = repository.salt()?;
-        let key = format!("{}{}", prefix(pack), hex(&salt[..8]));
+        let key = format!("{}{pack}-{}", shard(pack), hex(&salt[..8]));
         let octets = repository.seal_object(ObjectKind::Moves, &key, &encode(part))?;
         written += octets.len() as u64;
         repository.store().put(&key, octets.into()).await?;
@@ -64,9 +64,12 @@ pub(crate) async fn read_moves(repository: &Repository, pack: PackId) -> Result<
 
 async fn read_moves_of(repository: &Repository, pack: PackId) -> Result<Moves> {
     let mut moves = Moves::default();
-    let prefix = prefix(pack);
-    let mut listing = repository.store().list(&prefix);
+    let shard = shard(pack);
+    let mut listing = repository.store().list(&shard);
     while let Some(object) = listing.try_next().await? {
+        if moved_pack(&object.key) != Some(pack) {
+            continue;
+        }
         if let Ok(found) = open(repository, &object).await {
             moves.add(found);
         }
@@ -82,8 +85,8 @@ pub(crate) async fn check_moves(repository: &Repository, object: &Listed) -> Res
 
 /// The old pack whose moves these are.
 pub(crate) fn moved_pack(key: &str) -> Option<PackId> {
-    let (pack, _) = key.strip_prefix(MOVES)?.split_once('/')?;
-    from_hex(pack).map(PackId::new)
+    let (pack, _) = key.strip_prefix(MOVES)?.get(3..)?.split_once('-')?;
+    from_hex(pack).map(PackId::new).filter(|pack| key.starts_with(&shard(*pack)))
 }
 
 /// Opens listed moves.
@@ -95,8 +98,9 @@ pub(crate) async fn open(repository: &Repository, object: &Listed) -> Result<Vec
     decode(&repository.open_object(ObjectKind::Moves, &object.key, &octets)?)
 }
 
-fn prefix(pack: PackId) -> String {
-    format!("{MOVES}{pack}/")
+/// Where the moves of a pack are, among those of others.
+fn shard(pack: PackId) -> String {
+    format!("{MOVES}{:02x}/", pack.as_bytes()[15])
 }
 
 impl Moves {
@@ -188,7 +192,7 @@ mod tests {
             let (old, first, second) = (PackId::new([1; 16]), one((40, 2, 9, (40, 9, 7))), one((90, 3, 8, (50, 9, 7))));
             write_moves(&repository, old, &[first]).await.unwrap();
             write_moves(&repository, old, &[first, second]).await.unwrap();
-            repository.store().put(&format!("{}0", prefix(old)), vec![1; 90].into()).await.unwrap();
+            repository.store().put(&format!("{}{old}-0", shard(old)), vec![1; 90].into()).await.unwrap();
             let moves = read_moves(&repository, old).await.unwrap();
             assert_eq!(moves.places, BTreeMap::from([(40, vec![first.to]), (90, vec![second.to])]));
             assert_eq!(read_moves(&repository, PackId::new([2; 16])).await.unwrap(), Moves::default());

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+/// Where the records are: all in one place, for a store may keep the directory of a run for ever.
+pub(crate) const RUNS: &str = "runs/";
 /// The version of the record's content.
 const SCHEMA: u64 = 1;
 
@@ -57,9 +59,8 @@ impl RunId {
 
     /// The run whose record is under this key.
     pub(crate) fn of_key(key: &str) -> Option<Self> {
-        let mut names = key.split('/').skip(1);
-        let (writer, number) = (from_hex(names.next()?)?, counter_from_hex(names.next()?)?);
-        let run = Self { writer, number };
+        let (writer, number) = key.strip_prefix(RUNS)?.split_once('-')?;
+        let run = Self { writer: from_hex(writer)?, number: counter_from_hex(number)? };
         (run.key() == key).then_some(run)
     }
 }
@@ -168,7 +169,7 @@ pub(crate) async fn replace_run_record(repository: &Repository, key: &str, recor
 /// The chains that there are: for each writer the numbers of its records, in order.
 pub(crate) async fn chains(repository: &Repository) -> Result<BTreeMap<Token, Vec<u64>>> {
     let mut chains: BTreeMap<Token, Vec<u64>> = BTreeMap::new();
-    let mut listing = repository.store().list("runs/");
+    let mut listing = repository.store().list(RUNS);
     while let Some(object) = listing.try_next().await? {
         if let Some(RunId { writer, number }) = RunId::of_key(&object.key) {
             chains.entry(writer).or_default().push(number);
@@ -180,7 +181,7 @@ pub(crate) async fn chains(repository: &Repository) -> Result<BTreeMap<Token, Ve
 
 /// The key of a record.
 pub(crate) fn run_key(token: &Token, number: u64) -> String {
-    format!("runs/{}/{number:016x}", hex(token))
+    format!("{RUNS}{}-{number:016x}", hex(token))
 }
 
 /// The commits of a journal, to be compared with what runs recorded.

@@ -27,7 +27,7 @@ pub(crate) const MARKED_MAX: usize = 1 << 20;
 /// How many sweeps may have lost all their records.
 const MISSING_MAX: u64 = 16;
 /// The longest record that is read, in octets.
-const OCTETS_MAX: u64 = 64 << 20;
+pub(crate) const OCTETS_MAX: u64 = 64 << 20;
 
 /// What a sweep condemns, or, as a verdict, what it deletes. Who knows of it points at none of these packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,8 +129,8 @@ pub(crate) async fn mend_sweeps(repository: &Repository) -> Result<Vec<String>> 
     let mut listing = repository.store().list(SWEEPS);
     while let Some(object) = listing.try_next().await? {
         let Some((epoch, what)) = name_of(&object.key) else { continue };
-        let octets = repository.store().read(&object.key, None).await?;
-        let is_sound = match check_sweep(repository, &object.key, &octets) {
+        let octets = repository.read_small(&object.key, OCTETS_MAX).await;
+        let is_sound = match octets.and_then(|octets| check_sweep(repository, &object.key, &octets)) {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::Damaged => false,
             Err(error) => return Err(error),

@@ -194,7 +194,7 @@ impl Rewrite {
         let FinishedPack { id, octets, rows } = pack.finish()?;
         let length = octets.len() as u64;
         self.repository.store().put(&id.key(), Payload::from(octets)).await?;
-        match self.verify(id).await {
+        match self.verify(id, length).await {
             Err(error) if error.kind() == ErrorKind::NotFound => self.is_overtaken = true,
             verified => verified?,
         }
@@ -218,8 +218,8 @@ impl Rewrite {
     }
 
     /// That the copy reads, before what it is a copy of goes.
-    async fn verify(&self, pack: PackId) -> Result<()> {
-        let octets = self.repository.store().read(&pack.key(), None).await?;
+    async fn verify(&self, pack: PackId, length: u64) -> Result<()> {
+        let octets = self.repository.read_pack(pack, length).await?;
         let (secrets, domain) = (self.repository.secrets().clone(), self.repository.domain().clone());
         let verified = runtime::run(&**self.resources.executor(), move || {
             let mut octets = octets.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());

@@ -19,6 +19,9 @@ const TEMPORARIES: &str = ".tmp";
 /// How often a taken name of a temporary file is passed over before giving up: it only happens after a fork, or by accident.
 const TRIES_FOR_A_NAME: u32 = 1000;
 
+/// How many directories are known to be durable: what is forgotten is synced again. A store may have one for each of millions of mailboxes.
+pub(super) const MADE_MAX: usize = 4096;
+
 /// A directory with objects in it, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -37,6 +40,15 @@ struct Directories {
     made: HashSet<PathBuf>,
     /// Those that failed to sync: what their next sync says cannot be believed.
     failed: HashSet<PathBuf>,
+}
+
+impl Directories {
+    fn remember(&mut self, made: &Path) {
+        if self.made.len() >= MADE_MAX {
+            self.made.clear();
+        }
+        self.made.insert(made.to_owned());
+    }
 }
 
 /// What a name in a directory leads to.
@@ -256,7 +268,7 @@ impl Disk {
             })?;
             // Also if there was one: its maker may have been killed before it came to this.
             self.sync_parent(directory)?;
-            self.directories().made.insert(directory.to_owned());
+            self.directories().remember(directory);
         }
         Ok(())
     }

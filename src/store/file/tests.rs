@@ -1,3 +1,4 @@
+use super::disk::MADE_MAX;
 use super::*;
 use crate::error::Retry;
 use crate::runtime::WorkerPool;
@@ -196,6 +197,18 @@ fn a_directory_that_another_writer_made_is_synced_nevertheless() {
     std::fs::create_dir(directory.path().join("packs")).unwrap();
     now(store.put("packs/a", Payload::default())).unwrap();
     assert_eq!(files.take_calls()[2..4], ["make packs", "sync directory"]);
+}
+
+#[test]
+fn directories_that_are_durable_are_remembered_up_to_a_number_and_then_synced_again() {
+    let (_directory, files, store) = recorded();
+    let put = |directory: usize| {
+        now(store.put(&format!("{directory}/a"), Payload::default())).unwrap();
+        files.take_calls().iter().filter(|call| *call == "sync directory").count()
+    };
+    assert_eq!([put(0), put(0)], [1, 0]);
+    (1..MADE_MAX).for_each(|directory| drop(put(directory)));
+    assert_eq!([put(0), put(MADE_MAX), put(0)], [0, 1, 1]);
 }
 
 #[test]
