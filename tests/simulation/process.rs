@@ -283,14 +283,27 @@ pub async fn forget_in(engine: &Engine, which: Which) -> Result<()> {
     }
 }
 
+/// What sweeps leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Thoroughness {
+    pub runs_kept: Option<usize>,
+    pub needed_percent_min: u64,
+}
+
+impl Default for Thoroughness {
+    fn default() -> Self {
+        Self { runs_kept: None, needed_percent_min: 50 }
+    }
+}
+
 /// Sweeps so many times, one after the other.
-pub async fn sweep(context: Context, sweeps: u64, runs_kept: Option<usize>, record: Records) {
+pub async fn sweep(context: Context, sweeps: u64, thoroughness: Thoroughness, record: Records) {
     let ended = async {
         context.begin().await;
         let Some(engine) = context.reader().await? else { return Ok(()) };
         for _ in 0..sweeps {
             context.network.begin_sweep(context.number);
-            let report = sweep_in(&engine, runs_kept).await?;
+            let report = sweep_in(&engine, thoroughness).await?;
             record.borrow_mut().swept.push(report);
         }
         Ok(())
@@ -299,9 +312,9 @@ pub async fn sweep(context: Context, sweeps: u64, runs_kept: Option<usize>, reco
     record.borrow_mut().ended = Some(ended);
 }
 
-pub async fn sweep_in(engine: &Engine, runs_kept: Option<usize>) -> Result<SweepReport> {
-    let sweep = engine.sweep();
-    let sweep = match runs_kept {
+pub async fn sweep_in(engine: &Engine, thoroughness: Thoroughness) -> Result<SweepReport> {
+    let sweep = engine.sweep().needed_percent_min(thoroughness.needed_percent_min);
+    let sweep = match thoroughness.runs_kept {
         Some(runs) => sweep.runs_kept(runs),
         None => sweep,
     };

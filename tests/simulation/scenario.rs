@@ -305,6 +305,12 @@ impl Story {
             Phase::Look,
             Phase::Look,
             Phase::Look,
+            Phase::Rewrite,
+            Phase::Rewrite,
+            Phase::Rewrite,
+            Phase::Rewrite,
+            Phase::Rewrite,
+            Phase::Rewrite,
             Phase::Mark,
             Phase::Mark,
             Phase::Mark,
@@ -407,7 +413,7 @@ impl Story {
             Phase::Restore => random.below(7),
             Phase::Look => random.below(25),
             Phase::Fence | Phase::ReadAgain | Phase::Tidy => random.below(6),
-            Phase::Delete => random.below(3),
+            Phase::Delete | Phase::Rewrite => random.below(3),
         };
         let point = match random.below(10) {
             0 => Point::Before,

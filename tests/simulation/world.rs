@@ -4,7 +4,7 @@ use crate::coverage::Event;
 use crate::history::{self, History};
 use crate::mail;
 use crate::model::{Delivered, Key, Model, Told};
-use crate::process::{self, Context, Record, Records, Restored, Which};
+use crate::process::{self, Context, Record, Records, Restored, Thoroughness, Which};
 use crate::random::Random;
 use crate::store::{Blow, Forgot, Manner, Network, Part, Phase, Weather};
 use futures::channel::oneshot;
@@ -285,9 +285,10 @@ impl World {
     pub fn sweep(&mut self, sweeps: u64, start: Start) -> usize {
         let context = self.begin(Part::Sweep, start);
         self.is_swept = true;
-        let runs_kept = self.draw_runs_kept();
+        let thoroughness =
+            Thoroughness { runs_kept: self.draw_runs_kept(), needed_percent_min: *self.random.pick(&[50, 90, 100]) };
         let (number, record) = (context.number, Records::default());
-        let future = process::sweep(context, sweeps, runs_kept, Rc::clone(&record));
+        let future = process::sweep(context, sweeps, thoroughness, Rc::clone(&record));
         self.start(number, Role::Sweep, future, record);
         number
     }
@@ -400,6 +401,8 @@ impl World {
         self.network.add(Event::Pardoned, report.pardoned);
         self.network.add(Event::FencedWriter, report.fenced_writers);
         self.network.add(Event::FencedJournal, report.fenced_journals);
+        self.network.add(Event::Rewritten, report.written_packs.objects);
+        self.network.add(Event::MovedDeleted, report.moved_packs.objects);
         self.network.add(Event::Spared, report.spared.objects);
         self.network.add(Event::RecordsDeleted, report.deleted_records.objects);
     }
@@ -467,6 +470,7 @@ impl World {
             Phase::Restore => Event::CrashRestore,
             Phase::Forget => Event::CrashForget,
             Phase::Look => Event::CrashLook,
+            Phase::Rewrite => Event::CrashRewrite,
             Phase::Mark => Event::CrashMark,
             Phase::Fence => Event::CrashFence,
             Phase::ReadAgain => Event::CrashReadAgain,
@@ -640,7 +644,7 @@ impl World {
         self.is_swept = true;
         let (number, store) = self.network.direct(self.model.generation, Part::Sweep);
         let context = self.context(number, store);
-        let report = now(async { process::sweep_in(&context.engine().await?, None).await })?;
+        let report = now(async { process::sweep_in(&context.engine().await?, Thoroughness::default()).await })?;
         self.count_sweep(&report);
         Ok(report)
     }

@@ -289,6 +289,9 @@ impl State {
         if is_counted {
             self.count_sweep(call, &reply, was_there);
         }
+        if part == Part::Read && reply.is_ok() && matches!(call, Call::Read(key, _) if key.starts_with("moves/")) {
+            self.coverage.count(Event::Followed);
+        }
         match call.journal() {
             Some(journal) if reply.is_ok() || self.is_there(call.key()) => {
                 self.came_to_journal(process, journal, &reply);

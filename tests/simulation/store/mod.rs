@@ -60,6 +60,7 @@ pub enum Phase {
     Restore,
     Forget,
     Look,
+    Rewrite,
     Mark,
     Fence,
     ReadAgain,
@@ -71,8 +72,8 @@ pub enum Phase {
 
 impl Phase {
     pub fn is_of_sweep(self) -> bool {
-        use Phase::{Delete, Done, Fence, Look, Mark, ReadAgain, Tidy, Verdict};
-        matches!(self, Look | Mark | Fence | ReadAgain | Verdict | Delete | Done | Tidy)
+        use Phase::{Delete, Done, Fence, Look, Mark, ReadAgain, Rewrite, Tidy, Verdict};
+        matches!(self, Look | Rewrite | Mark | Fence | ReadAgain | Verdict | Delete | Done | Tidy)
     }
 }
 

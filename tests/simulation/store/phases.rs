@@ -71,6 +71,9 @@ fn swept(call: &Call, stage: Stage) -> (Phase, Stage) {
             Some("done") => return (Phase::Done, Stage::Done),
             _ => {}
         },
+        Call::Put(key, _) if key.starts_with("packs/") || key.starts_with("moves/") => {
+            return (Phase::Rewrite, stage);
+        }
         // The mark is read when a sweep is carried out, and no earlier.
         Call::Read(key, _) if sweep_record(key) == Some("") => return (Phase::Fence, Stage::Fencing),
         // What is to be deleted is asked for first; with a verdict that was there already nothing else is.
