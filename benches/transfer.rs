@@ -55,7 +55,7 @@ fn engine(store: MemoryStore, protection: &Protection, threads: Threads) -> Engi
 }
 
 fn push(engine: &Engine, source: &Arc<dyn Source>) -> u64 {
-    let report = block_on(engine.transfer_shared(Arc::clone(source)).finish()).expect("a push");
+    let report = block_on(engine.transfer(Arc::clone(source)).finish()).expect("a push");
     assert!(report.ledger.is_complete());
     report.ledger.bytes.written
 }

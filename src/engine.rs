@@ -45,13 +45,8 @@ impl Engine {
     /// Moves all that is new in `source` into the repository. Nothing happens until the transfer is polled.
     #[must_use]
     pub fn transfer(&self, source: impl Source) -> Transfer {
-        self.transfer_shared(Arc::new(source))
-    }
-
-    /// As [`transfer`](Self::transfer), for a source that is shared already.
-    #[must_use]
-    pub fn transfer_shared(&self, source: Arc<dyn Source>) -> Transfer {
-        Transfer::new(self.repository.clone(), self.resources.clone(), self.settings.clone(), source)
+        let (repository, resources) = (self.repository.clone(), self.resources.clone());
+        Transfer::new(repository, resources, self.settings.clone(), Arc::new(source))
     }
 
     /// Opens a mailbox for appending. `source` tells this embedder's messages from those of other sources in the same mailbox.
@@ -156,6 +151,9 @@ impl Engine {
     }
 
     /// The living messages of a mailbox that are in quarantine: length and digest are of what could be read.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
     ///
     /// # Errors
     /// As [`messages`](Self::messages).

@@ -5,9 +5,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{
-    Delivered, Drip, Driven, SharedSource, World, delivered, mbox, message, noise, numbers, push, with_attachment,
-};
+use common::{Delivered, Drip, Driven, World, delivered, mbox, message, noise, numbers, push, with_attachment};
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
@@ -414,7 +412,7 @@ impl Writer {
     fn new(world: &World, source: Arc<dyn Source>, settings: Settings, seed: u64) -> Self {
         let (store, gate) = StalledStore::new(Arc::new(world.memory.clone()));
         let engine = common::engine(Arc::new(store), &world.clock, resources(), settings, seed);
-        let transfer = Driven::new(engine.transfer_shared(source).finish());
+        let transfer = Driven::new(engine.transfer(source).finish());
         Self { gate, engine, transfer }
     }
 }
@@ -579,7 +577,7 @@ fn a_writer_that_saw_an_older_state_of_a_growing_mbox_does_no_harm() {
         common::set_time(&path, 2);
         let newer = Writer::new(&world, source(), small_commits(), 11);
         race(&mut [older, newer], seed);
-        let next = push(&next_process(&world, 70), SharedSource(source()));
+        let next = push(&next_process(&world, 70), source());
         assert_eq!((next.messages.seen, next.messages.pending), (40, 0));
         let (found, report) = delivered(&world.engine);
         assert_eq!((found.len(), report.failed), (40, 0), "seed {seed}");

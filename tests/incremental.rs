@@ -4,9 +4,7 @@
 
 mod common;
 
-use common::{
-    SharedSink, SharedSource, Tree, World, assert_same, mbox, message, numbers, set_time, tree, with_attachment, write,
-};
+use common::{Tree, World, assert_same, mbox, message, numbers, set_time, tree, with_attachment, write};
 use futures::executor::block_on;
 use mailrail::ledger::Ledger;
 use mailrail::runtime::Clock;
@@ -84,14 +82,14 @@ impl Nights {
 
     fn push(&self) -> Ledger {
         self.world.clock.advance(Duration::from_secs(86_400));
-        let report = block_on(self.world.engine.transfer_shared(self.source()).finish()).unwrap();
+        let report = block_on(self.world.engine.transfer(self.source()).finish()).unwrap();
         report.ledger.verify().unwrap();
         report.ledger
     }
 
     fn restored(&self, at: Option<u64>) -> Tree {
         let target = tempfile::tempdir_in(self.directory.path()).unwrap();
-        let restore = self.world.engine.restore(SharedSink((self.sink)(target.path())));
+        let restore = self.world.engine.restore((self.sink)(target.path()));
         let restore = match at {
             Some(at) => restore.at(at),
             None => restore,
@@ -289,12 +287,12 @@ fn rereading_trusts_nothing() {
     settings.reread = true;
     let engine = nights.world.another(Resources::inline(64 << 20).unwrap(), settings, 2);
     nights.world.clock.advance(Duration::from_secs(60));
-    let reread = block_on(engine.transfer_shared(nights.source()).finish()).unwrap().ledger;
+    let reread = block_on(engine.transfer(nights.source()).finish()).unwrap().ledger;
     assert_eq!(numbers(&reread), [12, 1, 11, 0, 0, 0, first.bytes.read]);
     assert_same(&tree(&nights.root()), &nights.restored(None), "what was read again");
     // And flags, which reading again sees as well.
     move_file(&nights, "alice/cur/4.host:2,S", "alice/cur/4.host:2,RS");
-    let reread = block_on(engine.transfer_shared(nights.source()).finish()).unwrap().ledger;
+    let reread = block_on(engine.transfer(nights.source()).finish()).unwrap().ledger;
     assert_eq!(numbers(&reread), [12, 0, 12, 1, 0, 0, first.bytes.read]);
     assert_same(&tree(&nights.root()), &nights.restored(None), "flags");
 }
@@ -341,7 +339,7 @@ fn what_an_mbox_grew_by_is_stored_once_although_the_run_was_cut_off() {
     fs::File::options().append(true).open(&path).unwrap().write_all(&mbox(&fresh)).unwrap();
     set_time(&path, 100);
     nights.world.clock.advance(Duration::from_secs(86_400));
-    let mut transfer = nights.world.engine.transfer_shared(nights.source());
+    let mut transfer = nights.world.engine.transfer(nights.source());
     while transfer.ledger().messages.stored == 0 {
         assert!(block_on(transfer.next()).is_some(), "it ended before it could be cut off");
     }
@@ -361,7 +359,7 @@ fn messages_without_names_from_two_sources_in_one_folder_all_come_back() {
         let messages: Vec<Vec<u8>> = (0..5).map(|number| message(100 * at as u64 + number, 700)).collect();
         write(&nights.path("alice/inbox"), &mbox(&messages), 1);
         world.clock.advance(Duration::from_secs(86_400));
-        let report = block_on(world.engine.transfer_shared(nights.source()).finish()).unwrap();
+        let report = block_on(world.engine.transfer(nights.source()).finish()).unwrap();
         assert_eq!(report.ledger.messages.stored, 5);
     }
     let target = tempfile::tempdir().unwrap();
@@ -566,7 +564,7 @@ fn a_hundred_nights_open_in_a_few_reads_and_all_come_back() {
     assert!(checked.is_sound(), "{checked:#?}");
     checked.commits -= 101;
     assert_eq!(checked.commits, 0);
-    let compared = block_on(nights.world.engine.compare(SharedSource(nights.source())).finish()).unwrap();
+    let compared = block_on(nights.world.engine.compare(nights.source()).finish()).unwrap();
     assert!(compared.is_same(), "{compared:#?}");
 }
 
@@ -607,7 +605,7 @@ fn change(nights: &Nights, night: u64) {
 }
 
 fn push_now(nights: &Nights) -> Ledger {
-    let report = block_on(nights.world.engine.transfer_shared(nights.source()).finish()).unwrap();
+    let report = block_on(nights.world.engine.transfer(nights.source()).finish()).unwrap();
     report.ledger.verify().unwrap();
     report.ledger
 }

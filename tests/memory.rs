@@ -113,11 +113,11 @@ async fn run(case: &str, step: &str, engine: &Engine, place: &Path) {
             assert!(report.is_sound() && report.rebuilt == messages(case), "{report:?}");
         }
         "compare" => {
-            let report = engine.compare(common::SharedSource(source_of(case, place))).finish().await.unwrap();
+            let report = engine.compare(source_of(case, place)).finish().await.unwrap();
             assert!(report.is_same() && report.same == messages(case), "{report:?}");
         }
         _ => {
-            let report = engine.transfer_shared(source_of(case, place)).finish().await.unwrap();
+            let report = engine.transfer(source_of(case, place)).finish().await.unwrap();
             assert!(report.ledger.is_complete(), "{report:?}");
             assert_eq!(report.ledger.messages.stored, if step == "push" { messages(case) } else { 0 });
         }

@@ -460,7 +460,7 @@ fn tree_journey(
     let ledger = world.push(source);
     assert!(ledger.is_complete(), "{ledger:#?}");
     let to = tempfile::tempdir().unwrap();
-    world.restore(common::SharedSink(sink(to.path())));
+    world.restore(sink(to.path()));
     assert_same(&tree(from), &tree(to.path()), "restored");
     ledger
 }

@@ -48,7 +48,7 @@ pub struct CheckReport {
     pub messages: u64,
     /// Packs in the store.
     pub packs: u64,
-    /// Packs that no commit points at: of runs that were cut off. They cost space, nothing else.
+    /// Packs that no commit points at: of runs that were cut off, or what only forgotten messages needed. They cost space, until a sweep.
     pub orphans: u64,
     /// Blobs that commits point at.
     pub blobs: u64,
@@ -60,7 +60,7 @@ pub struct CheckReport {
     pub marked: u64,
     /// What is worth knowing and no damage, as text.
     pub notes: Vec<String>,
-    /// Index segments, run records, marks and moves that were read.
+    /// Index segments, run records, records of sweeps, approvals, marks and moves that were read.
     pub derived: u64,
     /// Messages that were rebuilt and verified; 0 unless data was read.
     pub rebuilt: u64,
@@ -116,7 +116,7 @@ impl Check {
     /// Nothing is written, but for [marks](Self::mark_bad); each is there or not.
     ///
     /// # Errors
-    /// What the store reports. Damage is in the report.
+    /// What the store reports of listings. Damage is in the report; so is what the store does not give, with its reason, and is not [marked](Self::mark_bad).
     pub async fn finish(self) -> Result<CheckReport> {
         let mut report = CheckReport { schema: 1, ..CheckReport::default() };
         for (key, error) in check_config(&self.repository).await? {
@@ -146,8 +146,7 @@ impl Check {
         report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
         self.judge(&packs, &mut report).await;
         report.damaged.sort_unstable();
-        report.damaged.dedup();
-        report.touched.sort_by(|a, b| (&a.mailbox, &a.folder, &a.message).cmp(&(&b.mailbox, &b.folder, &b.message)));
+        report.touched.sort_unstable();
         Ok(report)
     }
 
@@ -191,7 +190,10 @@ impl Check {
                 if !is_known {
                     report.damage(journal.name.commit(commit.sequence), &error);
                 }
-                report.touch_commit(&journal.mailbox, &LostCommit::of(commit, error));
+                // Where data is read, rebuilding tells which of its messages are touched.
+                if !self.read_data {
+                    report.touch_commit(&journal.mailbox, &LostCommit::of(commit, error));
+                }
             }
         }
         Ok(())
@@ -210,10 +212,10 @@ impl Check {
         let rows = contents.rows(&self.repository).await?.into_iter().flatten();
         let mut rows = rows.collect::<Result<Vec<_>>>()?;
         // Blobs of forgotten messages alone may be gone.
-        let had_lost = rows.iter().any(|row| journal.is_lost(row.ordinal));
-        rows.retain(|row| !journal.is_lost(row.ordinal));
+        let had_forgotten = rows.iter().any(|row| journal.is_forgotten(row.ordinal));
+        rows.retain(|row| !journal.is_forgotten(row.ordinal));
         let needed: HashSet<u32> = rows.iter().flat_map(|row| row.pieces.iter().copied()).collect();
-        let is_needed = |number: usize| !had_lost || needed.contains(&(number as u32));
+        let is_needed = |number: usize| !had_forgotten || needed.contains(&(number as u32));
         report.blobs += blobs.len() as u64;
         for (_, row) in blobs.iter().enumerate().filter(|(number, _)| is_needed(*number)) {
             packs.wanted.insert(row.at.pack);
@@ -288,9 +290,9 @@ impl Check {
         let rebuilt = rebuild.everything().finish().await?;
         report.rebuilt = rebuilt.restored;
         report.bytes_read += rebuilt.bytes_read;
-        for failure in rebuilt.failures {
-            report.touch(failure);
-        }
+        let named: u64 = rebuilt.failures.iter().map(|failure| failure.messages).sum();
+        report.messages_touched += rebuilt.failed.saturating_sub(named);
+        rebuilt.failures.into_iter().for_each(|failure| report.touch(failure));
         Ok(())
     }
 
@@ -372,7 +374,7 @@ impl CheckReport {
         if !self.reported.insert(hash(&(&failure.mailbox, &failure.folder, &failure.message))) {
             return;
         }
-        self.messages_touched += 1;
+        self.messages_touched += failure.messages;
         if self.touched.len() < NAMED_MAX {
             self.touched.push(failure);
         }
@@ -381,7 +383,6 @@ impl CheckReport {
     /// The messages of a commit that cannot be read have no names any more, only ordinals.
     fn touch_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
         if lost.error.is_loss() && lost.messages() > 0 {
-            self.messages_touched += lost.messages() - 1;
             self.touch(Failure::of_commit(mailbox, lost));
         }
     }

@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
-    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, Journal, JournalHead, JournalName,
-    MOVES, RUN_OCTETS_MAX, RUNS, RunRecord, SWEEP_OCTETS_MAX, SWEEPS, SlotKind, check_moves, check_segment,
-    check_sweep, marked,
+    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, INDEX, Journal, JournalHead,
+    JournalName, MOVES, RUN_OCTETS_MAX, RUNS, RunRecord, SWEEP_OCTETS_MAX, SWEEPS, SlotKind, check_moves,
+    check_segment, check_sweep, marked,
 };
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
@@ -106,7 +106,7 @@ impl Check {
     }
 
     async fn segments(&self, report: &mut CheckReport) -> Result<()> {
-        let mut listing = self.repository.store().list("index/");
+        let mut listing = self.repository.store().list(INDEX);
         while let Some(object) = listing.try_next().await? {
             match check_segment(&self.repository, &object).await {
                 Ok(()) => report.derived += 1,

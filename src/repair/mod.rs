@@ -15,9 +15,8 @@ use crate::message::MailboxName;
 use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
     Active, AllCommits, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
-    SEGMENT_ROWS_MAX, Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad,
-    mend_config, mend_sweeps, read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_moves,
-    write_segments,
+    Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad, mend_config, mend_sweeps,
+    read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_all_segments, write_full_segments, write_moves,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
@@ -223,10 +222,10 @@ impl Repairing {
             self.batch(&batch).await?;
         }
         if !self.is_dry {
-            self.write_rows(0).await?;
+            self.write_all_segments().await?;
             self.drop_moves().await?;
         }
-        self.report.lost.sort_by(|a, b| (&a.mailbox, &a.folder, &a.message).cmp(&(&b.mailbox, &b.folder, &b.message)));
+        self.report.lost.sort_unstable();
         Ok(())
     }
 
@@ -321,12 +320,12 @@ impl Repairing {
             let is_told = counts.get(&pack).is_some_and(|count| *count as usize >= lasting.len());
             if !self.is_dry && !is_told && !suspects.contains(&pack) && !self.condemned.contains(&pack) {
                 self.rows.extend(lasting);
-                self.write_rows(SEGMENT_ROWS_MAX).await?;
+                self.write_full_segments().await?;
             }
         }
         if !self.is_dry {
             // First what takes their place, then they go.
-            self.write_rows(0).await?;
+            self.write_all_segments().await?;
             for key in damaged {
                 self.repository.store().delete(&key).await?;
                 self.report.replaced.push(key);
@@ -342,9 +341,14 @@ impl Repairing {
         packs
     }
 
-    /// Writes full segments; and if no rows may be left, one that is not.
-    async fn write_rows(&mut self, left_max: usize) -> Result<()> {
-        self.report.segments_written += write_segments(&self.repository, &mut self.rows, left_max).await?;
+    async fn write_full_segments(&mut self) -> Result<()> {
+        self.report.segments_written += write_full_segments(&self.repository, &mut self.rows).await?;
+        Ok(())
+    }
+
+    async fn write_all_segments(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        self.report.segments_written += write_all_segments(&self.repository, rows).await?;
         Ok(())
     }
 
@@ -519,7 +523,7 @@ impl Repairing {
             }
             for row in contents.rows(&self.repository).await.into_iter().flatten().flatten() {
                 let Ok(row) = row else { break };
-                if contents.is_lost(row.ordinal) {
+                if contents.is_forgotten(row.ordinal) {
                     continue;
                 }
                 let mut pieces = row.pieces.iter().filter_map(|piece| blobs.get(*piece as usize));

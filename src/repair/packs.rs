@@ -3,7 +3,7 @@
 use super::Repairing;
 use crate::error::{Error, Result};
 use crate::pack::{FinishedPack, PackId, PackReader, Packer, ROWS_MAX, Row};
-use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
+use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::settings::Settings;
@@ -114,6 +114,6 @@ impl Repairing {
         self.packs.insert(id, length);
         self.report.packs_written += 1;
         self.rows.extend(rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN));
-        self.write_rows(SEGMENT_ROWS_MAX).await
+        self.write_full_segments().await
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn carry(
         .await?;
         let ordinals = commit.first_ordinal..commit.first_ordinal + u64::from(commit.rows);
         let gone: Vec<u64> = ordinals.filter(|ordinal| living.binary_search(ordinal).is_err()).collect();
-        forgot += gone.iter().filter(|ordinal| !past.is_lost(**ordinal)).count() as u64;
+        forgot += gone.iter().filter(|ordinal| !past.is_forgotten(**ordinal)).count() as u64;
         if !living.is_empty() {
             draft.commits.push(CommitRef { inlined: false, ..*commit });
             draft.gone.extend(gone);

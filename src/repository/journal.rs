@@ -142,11 +142,11 @@ impl Base {
 
     /// The commits that it leaves, and which messages of them it forgets.
     pub(super) async fn kept(&mut self, repository: &Repository) -> Result<(Kept, HashSet<u64>)> {
-        let mut lost = HashSet::new();
+        let mut forgotten = HashSet::new();
         for block in self.fetched.section(repository, Section::Gone).await? {
-            lost.extend(decode_gone(&block)?);
+            forgotten.extend(decode_gone(&block)?);
         }
-        Ok((self.leaves(), lost))
+        Ok((self.leaves(), forgotten))
     }
 
     fn leaves(&self) -> Kept {
@@ -205,7 +205,7 @@ pub(crate) struct Journal {
     /// The last commit of which the latest forgetting checkpoint carries the state. Only known where that was read.
     pub(super) forgotten_until: Option<u64>,
     /// The messages that were gone then: nobody needs them.
-    pub(super) lost: Arc<HashSet<u64>>,
+    pub(super) forgotten_messages: Arc<HashSet<u64>>,
 }
 
 impl Journal {
@@ -225,7 +225,7 @@ impl Journal {
             epoch: 0,
             is_void: false,
             forgotten_until: None,
-            lost: Arc::default(),
+            forgotten_messages: Arc::default(),
         }
     }
 
@@ -340,7 +340,7 @@ impl Journal {
         self.forgotten_until = commits.last().map(|last| last.sequence);
         self.commits = commits;
         self.apply_state(repository, &mut fetched).await?;
-        self.lost = Arc::new(self.gone.clone());
+        self.forgotten_messages = Arc::new(self.gone.clone());
         Ok(next)
     }
 
@@ -512,7 +512,7 @@ impl Journal {
             .iter()
             .map(|source| self.sources.iter().position(|known| known.id == source.id).map_or(u32::MAX, |n| n as u32))
             .collect();
-        Ok(Contents::new(fetched, numbers, Arc::clone(&self.lost)))
+        Ok(Contents::new(fetched, numbers, Arc::clone(&self.forgotten_messages)))
     }
 
     /// Whether any message of the commit may be living.
@@ -532,13 +532,13 @@ impl Journal {
     }
 
     /// Whether a message is forgotten: no state that can be asked for has it. Of a journal that was loaded with all its commits.
-    pub(crate) fn is_lost(&self, ordinal: u64) -> bool {
-        self.lost.contains(&ordinal)
+    pub(crate) fn is_forgotten(&self, ordinal: u64) -> bool {
+        self.forgotten_messages.contains(&ordinal)
     }
 
     /// The messages that are forgotten, and are of commits that are not. Of a journal that was loaded with all its commits.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = &u64> {
-        self.lost.iter()
+    pub(crate) fn forgotten_messages(&self) -> impl Iterator<Item = &u64> {
+        self.forgotten_messages.iter()
     }
 
     /// Whether everything up to this commit is forgotten but for what was there then. Of a journal that was loaded with all its commits.

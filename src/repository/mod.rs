@@ -53,12 +53,12 @@ pub(crate) use run::{
 };
 pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{
-    CONTENT_MIN as SEGMENT_CONTENT_MIN, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
-    read_segments, segment_id, segment_rows, write_segment, write_segments,
+    CONTENT_MIN as SEGMENT_CONTENT_MIN, INDEX, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
+    read_segments, segment_id, segment_rows, write_all_segments, write_full_segments, write_segment,
 };
 pub(crate) use sweeps::{
-    Latest, MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark,
-    create_verdict, latest_sweep, mend_sweeps, read_mark, read_verdict,
+    MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark, create_verdict,
+    latest_sweep, mend_sweeps, read_mark, read_verdict,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 

@@ -19,22 +19,22 @@ pub(crate) struct Contents {
     /// The journal's numbers of the commit's sources.
     numbers: Vec<u32>,
     /// Messages of the journal that are forgotten.
-    lost: Arc<HashSet<u64>>,
+    forgotten: Arc<HashSet<u64>>,
 }
 
 impl Contents {
-    pub(super) fn new(fetched: Fetched, numbers: Vec<u32>, lost: Arc<HashSet<u64>>) -> Self {
-        Self { fetched, numbers, lost }
+    pub(super) fn new(fetched: Fetched, numbers: Vec<u32>, forgotten: Arc<HashSet<u64>>) -> Self {
+        Self { fetched, numbers, forgotten }
     }
 
     /// A commit by itself: its sources have no numbers in a journal.
-    pub(super) fn of(fetched: Fetched, lost: Arc<HashSet<u64>>) -> Self {
-        Self::new(fetched, Vec::new(), lost)
+    pub(super) fn of(fetched: Fetched, forgotten: Arc<HashSet<u64>>) -> Self {
+        Self::new(fetched, Vec::new(), forgotten)
     }
 
     /// Whether a message is forgotten.
-    pub(crate) fn is_lost(&self, ordinal: u64) -> bool {
-        self.lost.contains(&ordinal)
+    pub(crate) fn is_forgotten(&self, ordinal: u64) -> bool {
+        self.forgotten.contains(&ordinal)
     }
 
     /// The blobs of messages that are not forgotten.
@@ -42,13 +42,13 @@ impl Contents {
         let blobs = self.blobs(repository).await?;
         let head = &self.fetched.reader.head;
         let mut ordinals = head.first_ordinal..head.first_ordinal.saturating_add(u64::from(head.rows));
-        if self.lost.is_empty() || blobs.is_empty() || !ordinals.any(|ordinal| self.lost.contains(&ordinal)) {
+        if self.forgotten.is_empty() || blobs.is_empty() || !ordinals.any(|ordinal| self.forgotten.contains(&ordinal)) {
             return Ok(blobs);
         }
         let mut needed = vec![false; blobs.len()];
         for row in self.rows(repository).await?.into_iter().flatten() {
             let row = row?;
-            if !self.lost.contains(&row.ordinal) {
+            if !self.forgotten.contains(&row.ordinal) {
                 for piece in row.pieces {
                     if let Some(needed) = needed.get_mut(piece as usize) {
                         *needed = true;

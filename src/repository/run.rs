@@ -272,7 +272,7 @@ impl Ended {
     fn encode(&self, out: &mut Vec<u8>) {
         out.number(self.started);
         out.number(self.written);
-        numbers(&self.ledger).iter().for_each(|number| out.number(*number));
+        numbers(&mut self.ledger.clone()).iter().for_each(|number| out.number(**number));
         out.number(self.ledger.incomplete.len() as u64);
         for incomplete in &self.ledger.incomplete {
             out.octets(incomplete.name.as_bytes());
@@ -301,32 +301,10 @@ impl Ended {
     }
 }
 
-fn numbers(ledger: &Ledger) -> [u64; 16] {
+/// What a ledger counts, in the order in which a record tells it.
+fn numbers(ledger: &mut Ledger) -> [&mut u64; 16] {
     let Ledger { messages, changes, bytes, objects, mailboxes, .. } = ledger;
     [
-        messages.seen,
-        messages.stored,
-        messages.unchanged,
-        messages.quarantined,
-        messages.excluded,
-        messages.pending,
-        changes.flags,
-        changes.moved,
-        changes.gone,
-        bytes.read,
-        bytes.content,
-        bytes.duplicate,
-        bytes.compressed,
-        bytes.written,
-        *objects,
-        *mailboxes,
-    ]
-}
-
-fn ledger(decoder: &mut Decoder<'_>) -> Result<Ledger> {
-    let mut ledger = Ledger::default();
-    let Ledger { messages, changes, bytes, objects, mailboxes, .. } = &mut ledger;
-    for number in [
         &mut messages.seen,
         &mut messages.stored,
         &mut messages.unchanged,
@@ -343,7 +321,12 @@ fn ledger(decoder: &mut Decoder<'_>) -> Result<Ledger> {
         &mut bytes.written,
         objects,
         mailboxes,
-    ] {
+    ]
+}
+
+fn ledger(decoder: &mut Decoder<'_>) -> Result<Ledger> {
+    let mut ledger = Ledger::default();
+    for number in numbers(&mut ledger) {
         *number = decoder.number()?;
     }
     for _ in 0..decoder.count(2)? {

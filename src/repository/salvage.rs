@@ -165,7 +165,7 @@ async fn begin(
         None => Ok((journal, first)),
         Some((mut state, next)) => {
             (state.forgotten, state.epoch, state.is_void) = (journal.forgotten, journal.epoch, journal.is_void);
-            (state.forgotten_until, state.lost) = (journal.forgotten_until, journal.lost);
+            (state.forgotten_until, state.forgotten_messages) = (journal.forgotten_until, journal.forgotten_messages);
             Ok((state, next))
         }
     }
@@ -249,27 +249,27 @@ struct JournalCommits {
     /// The commits that are left: sequence and length.
     left: vec::IntoIter<(u64, u64)>,
     /// The messages of them that are forgotten.
-    lost: Arc<HashSet<u64>>,
+    forgotten: Arc<HashSet<u64>>,
 }
 
 impl JournalCommits {
     async fn of(repository: &Repository, name: JournalName, mailbox: MailboxName) -> Result<Self> {
         let mut listed = listed(repository, name).await?;
-        let mut lost = HashSet::new();
+        let mut forgotten = HashSet::new();
         if let Some(sequence) = newest(repository, name, &listed).await?.and_then(|head| head.forgotten)
             && let Ok(place) = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
         {
             let kept = async { Base::open(repository, name, sequence, listed[place].1).await?.kept(repository).await };
             match kept.await {
-                Ok((kept, forgotten)) => {
+                Ok((kept, messages)) => {
                     listed.retain(|(sequence, _)| kept.contains(*sequence));
-                    lost = forgotten;
+                    forgotten = messages;
                 }
                 // Then what was forgotten cannot be told from what was not.
                 Err(error) => drop(damage(error)?),
             }
         }
-        Ok(Self { name, mailbox, left: listed.into_iter(), lost: Arc::new(lost) })
+        Ok(Self { name, mailbox, left: listed.into_iter(), forgotten: Arc::new(forgotten) })
     }
 }
 
@@ -282,11 +282,11 @@ impl AllCommits {
     /// The next commit, and whose it is.
     pub(crate) async fn next(&mut self) -> Result<Option<(MailboxName, Contents)>> {
         loop {
-            if let Some(JournalCommits { name, mailbox, left, lost }) = &mut self.current
+            if let Some(JournalCommits { name, mailbox, left, forgotten }) = &mut self.current
                 && let Some((sequence, length)) = left.next()
             {
                 match Fetched::open(&self.repository, *name, sequence, length).await {
-                    Ok(fetched) => return Ok(Some((mailbox.clone(), Contents::of(fetched, Arc::clone(lost))))),
+                    Ok(fetched) => return Ok(Some((mailbox.clone(), Contents::of(fetched, Arc::clone(forgotten))))),
                     Err(error) => drop(damage(error)?),
                 }
                 continue;

@@ -9,6 +9,8 @@ use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
 use std::collections::HashMap;
 
+/// Where segments are.
+pub(crate) const INDEX: &str = "index/";
 /// Only blobs of at least this many octets enter the lasting index: an eighth of the rows, nearly all of the savings.
 pub(crate) const CONTENT_MIN: u32 = 16 << 10;
 /// The most rows in one segment.
@@ -23,20 +25,29 @@ pub(crate) type SegmentId = [u8; 16];
 pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row], replaces: &[SegmentId]) -> Result<u64> {
     rows.sort_unstable_by_key(|row| row.digest);
     let salt = repository.salt()?;
-    let key = format!("index/{}", hex(&salt[..16]));
+    let key = format!("{INDEX}{}", hex(&salt[..16]));
     let octets = repository.seal_object(ObjectKind::Segment, &key, &encode(rows, replaces))?;
     let length = octets.len() as u64;
     repository.store().put(&key, octets.into()).await?;
     Ok(length)
 }
 
-/// Writes rows in full segments, and those left over too if there are at least `least` of them; gives how many segments.
-pub(crate) async fn write_segments(repository: &Repository, rows: &mut Vec<Row>, least: usize) -> Result<u64> {
+/// Writes as many rows as fill segments, and leaves the others; gives how many segments.
+pub(crate) async fn write_full_segments(repository: &Repository, rows: &mut Vec<Row>) -> Result<u64> {
     let mut written = 0;
-    while !rows.is_empty() && rows.len() >= least {
-        let count = rows.len().min(ROWS_MAX);
-        let mut first: Vec<Row> = rows.drain(..count).collect();
+    while rows.len() >= ROWS_MAX {
+        let mut first: Vec<Row> = rows.drain(..ROWS_MAX).collect();
         write_segment(repository, &mut first, &[]).await?;
+        written += 1;
+    }
+    Ok(written)
+}
+
+/// Writes all rows; gives how many segments.
+pub(crate) async fn write_all_segments(repository: &Repository, mut rows: Vec<Row>) -> Result<u64> {
+    let mut written = write_full_segments(repository, &mut rows).await?;
+    if !rows.is_empty() {
+        write_segment(repository, &mut rows, &[]).await?;
         written += 1;
     }
     Ok(written)
@@ -44,7 +55,7 @@ pub(crate) async fn write_segments(repository: &Repository, rows: &mut Vec<Row>,
 
 /// The id of a listed segment.
 pub(crate) fn segment_id(object: &Listed) -> Option<SegmentId> {
-    from_hex(object.key.strip_prefix("index/")?)
+    from_hex(object.key.strip_prefix(INDEX)?)
 }
 
 /// The rows of a listed segment, sorted by digest; `None` if it does not verify.
@@ -63,7 +74,7 @@ pub(crate) async fn read_segments(
     mut each: impl FnMut(&[Row]),
 ) -> Result<u64> {
     let mut passed_over = 0;
-    let mut listing = repository.store().list("index/");
+    let mut listing = repository.store().list(INDEX);
     while let Some(object) = listing.try_next().await? {
         match segment_rows(repository, &object).await {
             Ok(Some(rows)) => {
@@ -83,7 +94,7 @@ pub(crate) async fn read_segments(
 /// How many rows the segments have of each pack, and the keys of those segments that are damaged.
 pub(crate) async fn count_segments(repository: &Repository) -> Result<(HashMap<PackId, u32>, Vec<String>)> {
     let (mut counts, mut damaged) = (HashMap::new(), Vec::new());
-    let mut listing = repository.store().list("index/");
+    let mut listing = repository.store().list(INDEX);
     while let Some(object) = listing.try_next().await? {
         match open(repository, &object).await {
             Ok(rows) => rows.iter().for_each(|row| *counts.entry(row.at.pack).or_default() += 1),

@@ -72,7 +72,7 @@ pub struct RestoreReport {
 }
 
 /// A message, or a mailbox, that could not be restored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Failure {
@@ -84,6 +84,8 @@ pub struct Failure {
     pub message: String,
     /// What is wrong.
     pub reason: String,
+    /// How many messages it stands for: 1, also of a whole mailbox; more where a commit cannot be read that had more.
+    pub messages: u64,
     /// Whether stored octets are damaged (or else the sink refused).
     pub is_damage: bool,
 }
@@ -143,7 +145,7 @@ impl Restore {
         while let Some(part) = restores.next().await {
             report.add(part);
         }
-        report.failures.sort_by(|a, b| (&a.mailbox, &a.folder, &a.message).cmp(&(&b.mailbox, &b.folder, &b.message)));
+        report.failures.sort_unstable();
         report.notes.sort_unstable();
         Ok(report)
     }
@@ -497,15 +499,15 @@ impl Failure {
                 Identity::Content => text(&envelope.before),
             }),
             reason: shown(describe(error)),
+            messages: 1,
             is_damage: error.kind() == ErrorKind::Damaged,
         }
     }
-}
 
-impl Failure {
     /// What became of a commit that cannot be read: its messages have no names any more, only ordinals.
     pub(crate) fn of_commit(mailbox: &MailboxName, lost: &LostCommit) -> Self {
         let mut failure = Self::of(mailbox, None, &lost.error);
+        failure.messages = lost.messages().max(1);
         failure.message = match lost.messages() {
             0 => format!("commit {}", lost.sequence),
             _ => format!("messages {} to {}", lost.ordinals.start, lost.ordinals.end - 1),
@@ -542,8 +544,9 @@ impl RestoreReport {
     }
 
     fn fail_commit(&mut self, mailbox: &MailboxName, lost: &LostCommit) {
-        self.failed += lost.messages().max(1);
-        append(&mut self.failures, vec![Failure::of_commit(mailbox, lost)]);
+        let failure = Failure::of_commit(mailbox, lost);
+        self.failed += failure.messages;
+        append(&mut self.failures, vec![failure]);
     }
 
     fn note(&mut self, notes: Vec<Note>) {

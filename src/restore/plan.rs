@@ -226,7 +226,7 @@ impl Open {
             let at = recipe_at;
             recipe_at += u64::from(stored.recipe.length);
             let (pieces, recipe_length) = (std::mem::take(&mut stored.pieces), stored.recipe.length);
-            let gone = (scope == Scope::All && !journal.is_lost(stored.ordinal)).then(|| stored.clone());
+            let gone = (scope == Scope::All && !journal.is_forgotten(stored.ordinal)).then(|| stored.clone());
             let row = journal.now(stored).or(gone);
             let row = row.filter(|row| scope != Scope::Quarantined || row.quarantine.is_some());
             rows.push(row.map(|now| Entry { now, recipe_at: at, recipe_length, pieces }));

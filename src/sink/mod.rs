@@ -26,6 +26,7 @@ use crate::error::Result;
 use crate::message::{Envelope, Folder, MailboxName};
 use crate::source::Kind;
 use std::fmt;
+use std::sync::Arc;
 
 /// Where messages are delivered to. Dyn-compatible; mailrail holds it as `Arc<dyn Sink>`.
 pub trait Sink: fmt::Debug + Send + Sync + 'static {
@@ -40,6 +41,21 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If the mailbox cannot be created.
     fn mailbox(&self, name: &MailboxName, notes: &mut Vec<Note>) -> Result<Box<dyn MailboxSink>>;
+}
+
+/// A sink that is shared is one, too.
+impl<S: Sink + ?Sized> Sink for Arc<S> {
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+
+    fn is_ordered(&self) -> bool {
+        (**self).is_ordered()
+    }
+
+    fn mailbox(&self, name: &MailboxName, notes: &mut Vec<Note>) -> Result<Box<dyn MailboxSink>> {
+        (**self).mailbox(name, notes)
+    }
 }
 
 /// One mailbox being filled.

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::message::{Envelope, Evidence, Flags, Folder, MailboxName};
 use bytes::Bytes;
 use std::fmt;
+use std::sync::Arc;
 
 /// Where messages come from. Dyn-compatible; mailrail holds it as `Arc<dyn Source>`.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
@@ -39,6 +40,21 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If no mailbox at all can be listed.
     fn mailboxes(&self) -> Result<MailboxIter>;
+}
+
+/// A source that is shared is one, too.
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn id(&self) -> SourceId {
+        (**self).id()
+    }
+
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+
+    fn mailboxes(&self) -> Result<MailboxIter> {
+        (**self).mailboxes()
+    }
 }
 
 /// The mailboxes of a source.

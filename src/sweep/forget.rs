@@ -150,7 +150,7 @@ impl Forget {
             let head = now.head().copied().into_iter();
             let last = head.map(|head| CommitRef { first_ordinal: now.next_ordinal, ..only_named(head) });
             let draft = Draft { commits: last.collect(), ..Draft::default() };
-            return Ok(Some((draft, messages - now.lost().count() as u64)));
+            return Ok(Some((draft, messages - now.forgotten_messages().count() as u64)));
         };
         let past = Journal::load_all(&self.repository, &now.mailbox, Some(before)).await?;
         match past.head() {

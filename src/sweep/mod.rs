@@ -15,8 +15,8 @@ pub use forget::{Forget, ForgetReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, PackId};
 use crate::repository::{
-    BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done,
-    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_moves, read_verdict,
+    BAD, HOPS_MAX, Journal, JournalName, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done, create_mark,
+    create_verdict, latest_sweep, marked, moved_pack, read_mark, read_moves, read_verdict,
 };
 use crate::resources::Resources;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -102,8 +102,8 @@ struct View {
     mark: Mark,
     /// Packs that are mostly dead.
     mostly_dead: Vec<Old>,
-    /// Packs that are marked as damaged, if any is mostly dead or missing; and those that go. No blob is moved there.
-    bad: HashSet<PackId>,
+    /// No blob is moved there: packs that are marked as damaged, and those that go. Told only if any pack is mostly dead.
+    shunned: HashSet<PackId>,
     /// Packs are left because their writers may be about to point at them.
     is_waiting: bool,
     /// A pack that is needed, and neither there nor moved.
@@ -148,7 +148,7 @@ impl Sweep {
         self
     }
 
-    /// Sweeps. Others may write, sweep and forget at the same time. Memory: a bit for each blob that is needed, and about 120 octets for each pack.
+    /// Sweeps. Others may write, sweep and forget at the same time. Memory: a bit for each blob that is needed, 24 octets for each pack, and 160 more for each that is needed.
     ///
     /// A restore or a check that runs at the same time is not waited for: it may find that what has just been forgotten is gone.
     ///
@@ -196,10 +196,10 @@ impl Sweep {
             if view.mark == Mark::default() && !view.is_waiting {
                 break view;
             }
-            let Latest { epoch, .. } = latest;
-            if create_mark(&self.repository, epoch + 1, &view.mark).await? {
-                report.epoch = epoch + 1;
-                self.carry_out(epoch + 1, Some(view.scan), &mut report).await?;
+            let epoch = latest.epoch + 1;
+            if create_mark(&self.repository, epoch, &view.mark).await? {
+                report.epoch = epoch;
+                self.carry_out(epoch, Some(view.scan), &mut report).await?;
                 return self.tidied(report).await;
             }
         };
@@ -269,8 +269,8 @@ impl Sweep {
                 mark.journals.push((*name, *sequence));
             }
         }
-        let bad = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
-        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), bad, is_waiting, missing };
+        let shunned = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
+        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), shunned, is_waiting, missing };
         view.mostly_dead = self.mostly_dead(few, &view, report).await?;
         Ok(view)
     }
@@ -309,7 +309,7 @@ impl Sweep {
             return Ok(mostly_dead);
         }
         // What is known to be damaged is for a repair.
-        for old in few.into_iter().filter(|old| !view.bad.contains(&old.pack)).take(MARKED_MAX / 2) {
+        for old in few.into_iter().filter(|old| !view.shunned.contains(&old.pack)).take(MARKED_MAX / 2) {
             let Some(contents) = view.contents(&self.repository, &old).await? else { continue };
             if contents.needed * 100 < contents.octets * self.needed_percent_min {
                 report.mostly_dead.count(old.length);
@@ -330,7 +330,7 @@ impl Sweep {
         };
         // No blob is moved to a pack that goes, too.
         let going = view.mostly_dead.iter().map(|old| old.pack).chain(view.mark.condemned());
-        view.bad.extend(going.collect::<Vec<_>>());
+        view.shunned.extend(going.collect::<Vec<_>>());
         let mut moved = Vec::new();
         for old in &view.mostly_dead {
             let Some(contents) = view.contents(&self.repository, old).await? else { continue };
@@ -472,7 +472,7 @@ impl View {
             Some(needed) => {
                 let stays = |at: &Location| {
                     length_of(&self.packs, &at.pack).is_some_and(|length| at.end() <= length)
-                        && !self.bad.contains(&at.pack)
+                        && !self.shunned.contains(&at.pack)
                 };
                 Contents::of(repository, *old, needed, stays).await
             }
@@ -486,13 +486,21 @@ fn length_of(packs: &[(PackId, u64)], pack: &PackId) -> Option<u64> {
 }
 
 impl SweepReport {
-    /// Octets of everything that was deleted, or would be, less those of packs that were written.
+    /// Octets of everything that was deleted, or would be, less those of packs that were written. A dry run does not tell what would become of packs
+    /// that are mostly dead.
     #[must_use]
     pub fn bytes_freed(&self) -> u64 {
         let gone =
             [self.deleted_packs, self.moved_packs, self.deleted_commits, self.deleted_segments, self.deleted_records];
         let gone: u64 = gone.iter().map(|counted| counted.bytes).sum();
         gone.saturating_sub(self.written_packs.bytes)
+    }
+
+    /// Packs that are left, but for what others write. A dry run counts packs that are mostly dead as they are.
+    #[must_use]
+    pub fn packs_left(&self) -> u64 {
+        let there = self.packs.objects + self.written_packs.objects;
+        there.saturating_sub(self.deleted_packs.objects + self.moved_packs.objects)
     }
 }
 

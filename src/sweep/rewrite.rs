@@ -9,8 +9,8 @@ use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{CONTENT_MAX, FinishedPack, HEADER, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row};
 use crate::repository::{
-    Move, Repository, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX, Token, latest_sweep, read_footer, read_moves, write_moves,
-    write_segments,
+    Move, Repository, SEGMENT_CONTENT_MIN, Token, latest_sweep, read_footer, read_moves, write_all_segments,
+    write_full_segments, write_moves,
 };
 use crate::resources::Resources;
 use crate::runtime;
@@ -209,12 +209,7 @@ impl Rewrite {
         }
         self.written.count(length);
         self.rows.extend(rows.into_iter().filter(|row| row.at.content >= SEGMENT_CONTENT_MIN));
-        self.tell(SEGMENT_ROWS_MAX).await
-    }
-
-    /// Tells the index of new packs, in full segments; and if no rows may be left, in one that is not.
-    async fn tell(&mut self, left_max: usize) -> Result<()> {
-        write_segments(&self.repository, &mut self.rows, left_max).await.map(drop)
+        write_full_segments(&self.repository, &mut self.rows).await.map(drop)
     }
 
     /// That the copy reads, before what it is a copy of goes.
@@ -233,7 +228,7 @@ impl Rewrite {
     /// Writes what is left. Gives what was written in all; `None` if another sweep has begun meanwhile: then nothing may be marked as moved.
     pub(super) async fn finish(mut self) -> Result<Option<Counted>> {
         self.close().await?;
-        self.tell(0).await?;
+        write_all_segments(&self.repository, self.rows).await?;
         Ok((!self.is_overtaken).then_some(self.written))
     }
 }

@@ -4,8 +4,8 @@ use super::Counted;
 use crate::error::{ErrorKind, Result};
 use crate::pack::Row;
 use crate::repository::{
-    Repository, RunRecord, SEGMENT_ROWS_MAX, SegmentId, chains, latest_sweep, read_run_record, run_key, segment_id,
-    segment_rows, write_segment,
+    INDEX, Repository, RunRecord, SEGMENT_ROWS_MAX, SegmentId, chains, latest_sweep, read_run_record, run_key,
+    segment_id, segment_rows, write_segment,
 };
 use crate::store::Listed;
 use futures::TryStreamExt;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Writes segments anew without rows of packs that are not there, and several short ones as one; the old ones go. Memory: the rows of two segments.
 pub(super) async fn segments(repository: &Repository) -> Result<Counted> {
     // This order: a segment that is listed is of packs that were there before.
-    let listed: Vec<Listed> = repository.store().list("index/").try_collect().await?;
+    let listed: Vec<Listed> = repository.store().list(INDEX).try_collect().await?;
     let packs = repository.packs().await?;
     let mut deleted = Counted::default();
     let mut merged: BTreeMap<[u8; 32], Row> = BTreeMap::new();

@@ -7,7 +7,7 @@ use mailrail::message::{Identity, MailboxName};
 use mailrail::repository::Seams;
 use mailrail::restore::RestoreReport;
 use mailrail::runtime::Clock;
-use mailrail::sink::{MailboxSink, Note, Sink};
+use mailrail::sink::Sink;
 use mailrail::source::{Batch, Kind, Known, MailboxIter, MailboxSource, Source, SourceId};
 use mailrail::store::{MemoryStore, Store};
 use mailrail::testing::{self, ManualClock, SeededRandomness};
@@ -224,42 +224,6 @@ pub fn random(a: u64, b: u64) -> u64 {
     value ^= value >> 31;
     value = value.wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ value >> 29
-}
-
-/// A source behind a pointer, for calls that take one by value.
-#[derive(Debug)]
-pub struct SharedSource(pub Arc<dyn Source>);
-
-impl Source for SharedSource {
-    fn id(&self) -> SourceId {
-        self.0.id()
-    }
-
-    fn kind(&self) -> Kind {
-        self.0.kind()
-    }
-
-    fn mailboxes(&self) -> Result<MailboxIter> {
-        self.0.mailboxes()
-    }
-}
-
-/// A sink behind a pointer, for calls that take one by value.
-#[derive(Debug)]
-pub struct SharedSink(pub Arc<dyn Sink>);
-
-impl Sink for SharedSink {
-    fn kind(&self) -> Kind {
-        self.0.kind()
-    }
-
-    fn is_ordered(&self) -> bool {
-        self.0.is_ordered()
-    }
-
-    fn mailbox(&self, name: &MailboxName, notes: &mut Vec<Note>) -> Result<Box<dyn MailboxSink>> {
-        self.0.mailbox(name, notes)
-    }
 }
 
 /// Gives at most so many entries at a time, so that few messages make many batches, and so many commits.

@@ -166,7 +166,7 @@ async fn transfer(
     record: &Records,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let mut transfer = engine.transfer_shared(source).shutdown_on(stop);
+    let mut transfer = engine.transfer(source).shutdown_on(stop);
     while let Some(outcome) = transfer.next().await {
         let mut record = record.borrow_mut();
         record.told.extend(told(&outcome));

@@ -619,7 +619,7 @@ impl World {
         let (number, store) = self.network.direct(self.model.generation, Part::Write);
         let context = self.context(number, store);
         let source = mail::dripping(self.model.source(self.mailboxes), u64::from(self.commit_messages));
-        let ledger = now(async { context.engine().await?.transfer_shared(source).finish().await })?.ledger;
+        let ledger = now(async { context.engine().await?.transfer(source).finish().await })?.ledger;
         ledger.verify().map_err(|error| describe(&error))?;
         self.claimed += ledger.messages.stored;
         self.model.complete(self.model.generation, &BTreeSet::new());

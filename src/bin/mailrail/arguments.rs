@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::place::{self, Place};
-use crate::{key, values};
+use crate::{secret, values};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
@@ -331,15 +331,15 @@ impl Common {
             return Err(Failure::usage("--key-file and --password-file exclude each other"));
         }
         if self.names_key() {
-            return key::of_files(self.key_file.as_deref(), self.password_file.as_deref());
+            return secret::of_files(self.key_file.as_deref(), self.password_file.as_deref());
         }
         let from_environment = |name| env::var_os(name).filter(|value| !value.is_empty());
         match (from_environment(KEY_FILE), from_environment(PASSWORD)) {
             (Some(_), Some(_)) => Err(Failure::usage(format!(
                 "{KEY_FILE} and {PASSWORD} are both set; give one of them, or --key-file or --password-file"
             ))),
-            (Some(path), None) => key::of_files(Some(path.as_ref()), None),
-            (None, Some(password)) => key::of_environment(password).map(Some),
+            (Some(path), None) => secret::of_files(Some(path.as_ref()), None),
+            (None, Some(password)) => secret::of_environment(password).map(Some),
             (None, None) => Ok(None),
         }
     }

@@ -16,7 +16,7 @@ pub(crate) async fn run(common: &Common, arguments: Compare) -> Result<Status, F
     let started = Instant::now();
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
     let progress = Progress::new(common, "comparing");
-    let report = source.compare(&engine)?.finish().await?;
+    let report = engine.compare(source.source()?).finish().await?;
     drop(progress);
     let elapsed = started.elapsed();
     if common.json {

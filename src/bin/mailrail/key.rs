@@ -1,91 +1,111 @@
-//! Keys: files of exactly 32 raw octets, and passphrases from files or the environment.
+//! `mailrail key`.
 
+use crate::Status;
+use crate::arguments::{Common, KeyAdd, KeyCommand, KeyLs, KeyRemove};
 use crate::failure::Failure;
-use mailrail::{Key, Passphrase, Protection};
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-use zeroize::Zeroizing;
+use crate::output::{print, print_json};
+use crate::terminal::printable;
+use crate::{repository, secret, values};
+use mailrail::Protection;
+use mailrail::repository::{KeySlot, SlotId, SlotKind};
+use serde_json::{Value, json};
 
-/// The octets of a key file.
-pub(crate) const LENGTH: usize = 32;
-
-/// What to do without a key.
-pub(crate) const ADVICE: &str = "give --password-file FILE, --key-file FILE, or --no-encryption to store mail unencrypted; \
-    make a key with: head -c 32 /dev/urandom > mail.key";
-
-/// The key that one of these files holds; `None` if no file is named.
-pub(crate) fn of_files(key_file: Option<&Path>, password_file: Option<&Path>) -> Result<Option<Protection>, Failure> {
-    match (key_file, password_file) {
-        (Some(path), _) => Ok(Some(Protection::Key(read(path)?))),
-        (None, Some(path)) => Ok(Some(Protection::Passphrase(read_password(path)?))),
-        (None, None) => Ok(None),
+pub(crate) async fn run(common: &Common, command: KeyCommand) -> Result<Status, Failure> {
+    match command {
+        KeyCommand::Add(arguments) => add(common, arguments).await,
+        KeyCommand::Remove(arguments) => remove(common, arguments).await,
+        KeyCommand::Ls(arguments) => list(common, arguments).await,
+        KeyCommand::Rotate(arguments) => rotate(common, arguments).await,
     }
 }
 
-/// The passphrase in a variable of the environment.
-pub(crate) fn of_environment(value: OsString) -> Result<Protection, Failure> {
-    Ok(Protection::Passphrase(Passphrase::new(octets(value))?))
+async fn add(common: &Common, arguments: KeyAdd) -> Result<Status, Failure> {
+    let new = new_key(&arguments)?;
+    let keys = repository::open(common, &arguments.repository).await?.keys();
+    let id = keys.add(new, &arguments.label).await?;
+    told(common, "added", id)
 }
 
-/// Reads a key file, and warns if others may read it too.
-pub(crate) fn read(path: &Path) -> Result<Key, Failure> {
-    let mut octets = Zeroizing::new(Vec::with_capacity(LENGTH + 1));
-    let opened = File::open(path).and_then(|file| {
-        warn_if_shared(path, &file)?;
-        // One octet more tells a file that is too long.
-        file.take(LENGTH as u64 + 1).read_to_end(&mut octets)
-    });
-    opened.map_err(|source| Failure::of(format!("reading the key file '{}'", path.display()), &source))?;
-    if octets.len() == LENGTH {
-        return Ok(Key::from_file_octets(&octets)?);
+async fn remove(common: &Common, arguments: KeyRemove) -> Result<Status, Failure> {
+    let KeyRemove { repository: path, id, even_in_use } = arguments;
+    let keys = repository::open(common, &path).await?.keys();
+    if even_in_use {
+        keys.remove_even_in_use(id).await?;
+    } else {
+        let is_in_use = keys.list().await?.iter().any(|slot| slot.id == id && slot.in_use);
+        keys.remove(id).await.map_err(|error| match is_in_use {
+            true => Failure::from(error).advise("give --even-in-use if it is to be removed nevertheless"),
+            false => error.into(),
+        })?;
     }
-    let has = if octets.len() > LENGTH { "more".into() } else { octets.len().to_string() };
-    Err(Failure::new(format!("the key file '{}' must hold exactly {LENGTH} raw octets, and has {has}", path.display()))
-        .advise("make a key with: head -c 32 /dev/urandom > mail.key"))
+    told(common, "removed", id)
 }
 
-/// Reads the first line of a password file, without its line end, and warns if others may read it too.
-fn read_password(path: &Path) -> Result<Passphrase, Failure> {
-    const OCTETS_MAX: usize = Passphrase::OCTETS_MAX;
-    // Never grown, so that no copy of it stays behind.
-    let mut octets = Zeroizing::new(Vec::with_capacity(OCTETS_MAX + 4));
-    let opened = File::open(path).and_then(|file| {
-        warn_if_shared(path, &file)?;
-        file.take(OCTETS_MAX as u64 + 3).read_to_end(&mut octets)
-    });
-    opened.map_err(|source| Failure::of(format!("reading the password file '{}'", path.display()), &source))?;
-    let line = octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    Passphrase::new(line).map_err(|error| Failure::of(format!("the password file '{}'", path.display()), &error))
+async fn rotate(common: &Common, arguments: KeyAdd) -> Result<Status, Failure> {
+    let new = new_key(&arguments)?;
+    let keys = repository::open(common, &arguments.repository).await?.keys();
+    let id = keys.rotate(new, &arguments.label).await?;
+    told(common, "rotated", id)
 }
 
-#[cfg(unix)]
-fn octets(text: OsString) -> Vec<u8> {
-    std::os::unix::ffi::OsStringExt::into_vec(text)
-}
-
-#[cfg(not(unix))]
-fn octets(text: OsString) -> Vec<u8> {
-    text.to_string_lossy().into_owned().into_bytes()
-}
-
-#[cfg(unix)]
-fn warn_if_shared(path: &Path, file: &File) -> io::Result<()> {
-    use crate::terminal::printable;
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
-        let path = printable(&path.display().to_string());
-        eprintln!(
-            "warning: '{path}' holds a key and is open to others than its owner; close it with: chmod 600 '{path}'"
-        );
+async fn list(common: &Common, arguments: KeyLs) -> Result<Status, Failure> {
+    let slots = repository::open(common, &arguments.repository).await?.keys().list().await?;
+    if common.json {
+        print_json(json!({ "schema": 1, "keys": slots.iter().map(as_json).collect::<Vec<_>>() }))?;
+    } else {
+        let mut text = format!("   {:<16}  {:<10}  {:<20}  label\n", "id", "kind", "made");
+        slots.iter().for_each(|slot| text += &line(slot));
+        print(&text)?;
     }
-    Ok(())
+    Ok(Status::when(slots.iter().all(|slot| slot.kind != SlotKind::Unreadable)))
 }
 
-#[cfg(not(unix))]
-fn warn_if_shared(_: &Path, _: &File) -> io::Result<()> {
-    Ok(())
+/// The key to be, read before anything is opened.
+fn new_key(arguments: &KeyAdd) -> Result<Protection, Failure> {
+    let new = secret::of_files(arguments.new_key_file.as_deref(), arguments.new_password_file.as_deref())?;
+    new.ok_or_else(|| Failure::usage("give --new-key-file FILE or --new-password-file FILE"))
+}
+
+fn told(common: &Common, what: &str, id: SlotId) -> Result<Status, Failure> {
+    if common.json {
+        print_json(json!({ "schema": 1, "done": what, "id": id.to_string() }))?;
+    } else if !common.quiet {
+        print(&match what {
+            "rotated" => format!("The new key is {id}; the old one is removed.\n"),
+            _ => format!("Key {id} {what}.\n"),
+        })?;
+    }
+    Ok(Status::Complete)
+}
+
+/// The one in use has a star.
+fn line(slot: &KeySlot) -> String {
+    let star = if slot.in_use { '*' } else { ' ' };
+    let line = format!(" {star} {}  {:<10}  {:<20}  {}", slot.id, kind(slot), made(slot), printable(&slot.label));
+    format!("{}\n", line.trim_end())
+}
+
+fn as_json(slot: &KeySlot) -> Value {
+    json!({
+        "id": slot.id.to_string(),
+        "kind": kind(slot),
+        "label": slot.label,
+        "created": made(slot),
+        "in_use": slot.in_use,
+    })
+}
+
+fn kind(slot: &KeySlot) -> &'static str {
+    match slot.kind {
+        SlotKind::Key => "key file",
+        SlotKind::Passphrase => "passphrase",
+        _ => "unreadable",
+    }
+}
+
+fn made(slot: &KeySlot) -> String {
+    match slot.kind {
+        SlotKind::Unreadable => "-".into(),
+        _ => values::shown((slot.created / 1_000_000_000) as i64),
+    }
 }

@@ -13,7 +13,6 @@ mod failure;
 mod forget;
 mod interrupt;
 mod key;
-mod keys;
 mod ls;
 mod output;
 mod place;
@@ -24,6 +23,7 @@ mod recover;
 mod repair;
 mod repository;
 mod restore;
+mod secret;
 mod stats;
 mod sweep;
 mod terminal;
@@ -81,7 +81,7 @@ fn run(common: &Common, command: Command) -> Result<Status, Failure> {
             Command::Stats(arguments) => stats::run(common, arguments).await,
             Command::Quarantine(arguments) => quarantine::run(common, arguments).await,
             Command::Approve(arguments) => approve::run(common, arguments).await,
-            Command::Key(command) => keys::run(common, command).await,
+            Command::Key(command) => key::run(common, command).await,
             Command::Forget(arguments) => forget::run(common, arguments).await,
             Command::Sweep(arguments) => sweep::run(common, arguments).await,
             Command::Demo(arguments) => demo::run(common, arguments).await,

@@ -1,10 +1,7 @@
 //! Where mail is: `maildir:DIR`, `mbox:PATH`, `eml:DIR`; and where repositories are.
 
-use mailrail::compare::Compare;
-use mailrail::repair::Recover;
-use mailrail::restore::Restore;
+use mailrail::sink::{self, Sink};
 use mailrail::source::{self, Source};
-use mailrail::{Engine, sink};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
@@ -54,30 +51,12 @@ impl Place {
         })
     }
 
-    /// A comparison of the source there with the repository.
-    pub(crate) fn compare(&self, engine: &Engine) -> mailrail::Result<Compare> {
-        Ok(match self.format {
-            Format::Maildir => engine.compare(source::Maildir::open(&self.path)?),
-            Format::Mbox => engine.compare(source::Mbox::open(&self.path)?),
-            Format::Eml => engine.compare(source::Eml::open(&self.path)?),
-        })
-    }
-
-    /// A restore to there.
-    pub(crate) fn restore(&self, engine: &Engine) -> Restore {
+    /// A sink there.
+    pub(crate) fn sink(&self) -> Arc<dyn Sink> {
         match self.format {
-            Format::Maildir => engine.restore(sink::Maildir::new(&self.path)),
-            Format::Mbox => engine.restore(sink::Mbox::new(&self.path)),
-            Format::Eml => engine.restore(sink::Eml::new(&self.path)),
-        }
-    }
-
-    /// A recovery to there.
-    pub(crate) fn recover(&self, engine: &Engine) -> Recover {
-        match self.format {
-            Format::Maildir => engine.recover(sink::Maildir::new(&self.path)),
-            Format::Mbox => engine.recover(sink::Mbox::new(&self.path)),
-            Format::Eml => engine.recover(sink::Eml::new(&self.path)),
+            Format::Maildir => Arc::new(sink::Maildir::new(&self.path)),
+            Format::Mbox => Arc::new(sink::Mbox::new(&self.path)),
+            Format::Eml => Arc::new(sink::Eml::new(&self.path)),
         }
     }
 }

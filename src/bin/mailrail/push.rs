@@ -43,7 +43,7 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     let mut settings = Settings::default();
     (settings.reread, settings.quarantined_max) = (reread, max_quarantined);
     let engine = common.engine(repository, settings)?;
-    let transfer = engine.transfer_shared(source).shutdown_on(interrupt::first()?);
+    let transfer = engine.transfer(source).shutdown_on(interrupt::first()?);
     let (report, quarantined) = drive(transfer, Progress::new(common, "pushing")).await?;
     let elapsed = started.elapsed();
     if report.ledger.messages.seen == report.ledger.messages.excluded && report.ledger.is_complete() {

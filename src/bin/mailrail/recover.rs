@@ -19,7 +19,7 @@ pub(crate) async fn run(common: &Common, arguments: Recover) -> Result<Status, F
     let started = Instant::now();
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
     let progress = Progress::new(common, "recovering");
-    let report = sink.recover(&engine).finish().await?;
+    let report = engine.recover(sink.sink()).finish().await?;
     drop(progress);
     let elapsed = started.elapsed();
     if common.json {

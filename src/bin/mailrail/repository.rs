@@ -2,7 +2,7 @@
 
 use crate::arguments::Common;
 use crate::failure::Failure;
-use crate::key;
+use crate::secret;
 use mailrail::store::FileStore;
 use mailrail::{ErrorKind, Protection, Repository};
 use std::fs;
@@ -44,7 +44,7 @@ pub(crate) async fn open_or_create(common: &Common, path: &Path, no_encryption: 
             let protection = match key {
                 Some(key) => key,
                 None if no_encryption => Protection::None,
-                None => return Err(Failure::new("a new repository needs a key").advise(key::ADVICE)),
+                None => return Err(Failure::new("a new repository needs a key").advise(secret::ADVICE)),
             };
             let store = FileStore::open_or_create(path)?;
             Ok(Repository::open_or_create(Arc::new(store), protection).await?)

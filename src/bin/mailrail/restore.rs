@@ -19,7 +19,7 @@ pub(crate) async fn run(common: &Common, arguments: Restore) -> Result<Status, F
     }
     let started = Instant::now();
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
-    let mut restore = sink.restore(&engine);
+    let mut restore = engine.restore(sink.sink());
     if !mailboxes.is_empty() {
         restore = restore.mailboxes(mailboxes);
     }

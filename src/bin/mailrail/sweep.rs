@@ -44,9 +44,8 @@ fn add(account: &mut Account, report: &SweepReport, elapsed: Duration) {
         row(account, "index segments", report.deleted_segments);
         row(account, "run records", report.deleted_records);
     }
-    let gone = report.deleted_packs.objects + report.moved_packs.objects;
     account.heading("Left");
-    account.count("packs", report.packs.objects.saturating_sub(gone));
+    account.count("packs", report.packs_left());
     row(account, "partly needed", report.partly_needed);
     row(account, "written anew", report.written_packs);
     row(account, "of live writers", report.spared);

@@ -1,7 +1,7 @@
 //! Where the demonstration works.
 
 use crate::failure::Failure;
-use crate::key::LENGTH;
+use crate::secret::LENGTH;
 use mailrail::Key;
 use mailrail::runtime::{Randomness, SystemRandomness};
 use std::fs::{self, OpenOptions};

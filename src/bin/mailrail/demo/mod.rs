@@ -93,7 +93,7 @@ impl Demonstration<'_> {
 
         let engine = self.engine().await?;
         let started = Instant::now();
-        let transfer = engine.transfer_shared(source.source()?);
+        let transfer = engine.transfer(source.source()?);
         let (pushed, _) = push::drive(transfer, Progress::new(self.common, "pushing")).await?;
         self.end("push", started, octets)?;
         let stored = pushed.ledger.messages.stored;
@@ -105,12 +105,12 @@ impl Demonstration<'_> {
         fault(&mut faults, report.is_sound() && report.rebuilt == messages, "the repository is not sound");
 
         let started = Instant::now();
-        let report = sink.restore(&engine).finish().await?;
+        let report = engine.restore(sink.sink()).finish().await?;
         self.end("restore", started, octets)?;
         fault(&mut faults, report.is_complete() && report.restored == messages, "the restore was not complete");
 
         let started = Instant::now();
-        let report = source.compare(&engine)?.finish().await?;
+        let report = engine.compare(source.source()?).finish().await?;
         self.end("compare source", started, octets)?;
         fault(&mut faults, report.is_same() && report.same == messages, "source and repository differ");
 
