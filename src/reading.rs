@@ -2,11 +2,11 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{Incomplete, Ledger};
 use crate::message::{Flags, Folder, FolderPath, Identity, InternalDate, MailboxName};
 use crate::pack::Location;
 use crate::recipe::{Part, Recipe, Section};
-use crate::repository::{Approval, Ended, Journal, MessageRow, RUN_OCTETS_MAX, RUNS, Repository, RunId, RunRecord};
+use crate::repository::{Approval, Ended, Journal, Mailboxes, MessageRow, RUN_OCTETS_MAX, RUNS, Repository, RunId, RunRecord};
 use crate::resources::Resources;
 use crate::restore::{Fetcher, Planned, Planner, Progress, Rebuilding};
 use crate::runtime;
@@ -60,7 +60,7 @@ pub struct MailboxListing {
 pub struct Statistics {
     /// The version of this report's shape.
     pub schema: u32,
-    /// Mailboxes.
+    /// Mailboxes, with those whose journals do not read.
     pub mailboxes: u64,
     /// Living messages.
     pub messages: u64,
@@ -82,6 +82,8 @@ pub struct Statistics {
     pub other_bytes: u64,
     /// Runs that recorded their end.
     pub runs: u64,
+    /// Mailboxes whose journals do not read: what they hold is not counted.
+    pub incomplete: Vec<Incomplete>,
 }
 
 /// A run that recorded its end.
@@ -313,24 +315,46 @@ pub(crate) async fn statistics(repository: &Repository) -> Result<Statistics> {
         *objects += 1;
         *octets += object.length;
     }
-    for mailbox in repository.mailboxes().await? {
-        statistics.mailboxes += 1;
-        let journal = load(repository, &mailbox, None).await?;
-        journal
-            .living(repository, |row| {
-                match row.quarantine {
-                    Some(_) => statistics.quarantined += 1,
-                    None => {
-                        statistics.messages += 1;
-                        statistics.message_bytes += row.length;
-                    }
-                }
-                Ok(())
-            })
-            .await?;
+    let Mailboxes { names, unreadable } = repository.find_mailboxes().await?;
+    statistics.mailboxes = names.len() as u64 + unreadable.len() as u64;
+    let unreadable = unreadable.iter().map(|journal| Incomplete::new(journal.name().to_string(), &journal.error));
+    statistics.incomplete.extend(unreadable);
+    for mailbox in names {
+        match held(repository, &mailbox).await {
+            Ok(Held { messages, octets, quarantined }) => {
+                statistics.messages += messages;
+                statistics.message_bytes += octets;
+                statistics.quarantined += quarantined;
+            }
+            Err(error) => statistics.incomplete.push(Incomplete::new(mailbox.to_string(), &error)),
+        }
     }
     statistics.runs = runs(repository).await?.len() as u64;
     Ok(statistics)
+}
+
+/// What a mailbox holds.
+#[derive(Default)]
+struct Held {
+    messages: u64,
+    octets: u64,
+    quarantined: u64,
+}
+
+async fn held(repository: &Repository, mailbox: &MailboxName) -> Result<Held> {
+    let mut held = Held::default();
+    let count = |row: MessageRow| {
+        match row.quarantine {
+            Some(_) => held.quarantined += 1,
+            None => {
+                held.messages += 1;
+                held.octets += row.length;
+            }
+        }
+        Ok(())
+    };
+    load(repository, mailbox, None).await?.living(repository, count).await?;
+    Ok(held)
 }
 
 /// The runs that recorded their end, oldest first.

@@ -4,14 +4,16 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::executor::block_on;
+use futures::future::{Either, join, select};
 use mailrail::check::CheckReport;
-use mailrail::message::{Identity, MailboxName};
+use mailrail::message::{Envelope, Identity, MailboxName};
 use mailrail::repair::RepairReport;
 use mailrail::repository::SlotKind;
 use mailrail::restore::RestoreReport;
 use mailrail::source::{self, Kind, SourceId};
 use mailrail::store::{MemoryStore, Store};
 use mailrail::testing::{self, sink};
+use mailrail::transfer::Settled;
 use mailrail::{Engine, ErrorKind, Key, Protection, Repository, Resources, Settings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -57,6 +59,18 @@ impl World {
             push(&world.store, &world.protection, &world.source, false);
         }
         world
+    }
+
+    /// The same, with a mailbox more that has one commit alone, of one message: appended by a run that ended, or by one that died.
+    fn single(protection: &Protection, is_ended: bool) -> (Self, String) {
+        let mut world = Self::new(protection);
+        let before = world.keys();
+        append(&world.store, protection, is_ended).unwrap();
+        world.expected.insert((single(), "one".into()), message(60, 60));
+        let commits = world.keys().into_iter().filter(|key| kind(key) == "mailboxes/" && !before.contains(key));
+        let commits: Vec<String> = commits.collect();
+        assert_eq!(commits.len(), 1, "{commits:?}");
+        (world, commits[0].clone())
     }
 
     fn put(&mut self, mailbox: u8, name: String, octets: Vec<u8>) {
@@ -187,6 +201,39 @@ impl World {
         }
         found
     }
+}
+
+fn single() -> MailboxName {
+    MailboxName::new("single")
+}
+
+/// Appends a message to the mailbox `single`, in a run that ends, or is dropped once that is stored.
+fn append(store: &MemoryStore, protection: &Protection, is_ended: bool) -> Result<(), String> {
+    block_on(async {
+        let engine = engine(store, protection, false).await.unwrap();
+        let (appender, transfer) = engine.append_to(single(), SourceId::new([7; 16]));
+        let appending = async {
+            let envelope = Envelope::new("", Identity::Named("one".into()));
+            let settled = appender.append(envelope, message(60, 60)).await;
+            drop(appender);
+            settled
+        };
+        let (settled, transfer) = if is_ended {
+            let (settled, report) = join(appending, transfer.finish()).await;
+            report.map_err(|error| format!("{error:?}"))?;
+            (settled, None)
+        } else {
+            match select(Box::pin(appending), Box::pin(transfer.finish())).await {
+                Either::Left((settled, transfer)) => (settled, Some(transfer)),
+                Either::Right((report, _)) => panic!("{report:?}"),
+            }
+        };
+        drop(transfer);
+        match settled {
+            Ok(Settled::Stored { .. }) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
 }
 
 /// A message whose long text becomes a blob, which all mailboxes share.
@@ -514,6 +561,96 @@ fn a_journal_goes_on_without_commits_that_are_given_up_and_the_next_push_brings_
 }
 
 #[test]
+fn a_mailbox_whose_only_commit_is_damaged_is_told_by_name_keeps_no_other_from_anything_and_goes_on_once_it_is_given_up() {
+    for (protection, is_ended) in protections().into_iter().zip([true, false]) {
+        let (world, key) = World::single(&protection, is_ended);
+        // What is flipped further behind leaves the head, and so the name.
+        for how in ["empty", "cut", "flipped in front", "swapped"] {
+            let (store, what) = (world.damaged(&key, how), format!("{key} {how}"));
+            let (found, restored) = world.restore(&store, &what);
+            assert!(found == 24 && restored.failures[0].mailbox == "single", "{what}: {restored:?}");
+            // However often it is repaired, it is told by its name.
+            for _ in 0..2 {
+                let repaired = world.repair(&store);
+                assert!(repaired.lost.iter().any(|lost| lost.mailbox == "single"), "{what}: {repaired:?}");
+            }
+            others_go_on(&world, &store, &what);
+            let engine = block_on(world.engine(&store)).unwrap();
+            let given_up = block_on(engine.repair().give_up(true).finish()).unwrap();
+            assert!(given_up.given_up == 1 && !given_up.is_whole(), "{what}: {given_up:?}");
+            assert!(world.repair(&store).is_whole(), "{what}");
+            assert_eq!(block_on(engine.repository().mailboxes()).unwrap().len(), 2, "{what}: a and single are gone");
+            append(&store, &protection, true).expect(&what);
+            assert!(push(&store, &protection, &world.source, false), "{what}");
+            assert!(block_on(engine.sweep().finish()).unwrap().deleted_commits.objects > 0, "{what}");
+            let (found, restored) = world.restore(&store, &what);
+            assert!(found == 25 && restored.is_complete(), "{what}: {restored:?}");
+            let check = world.check(&store, false);
+            assert!(check.is_sound(), "{what}: {check:#?}");
+        }
+    }
+}
+
+/// With the mailbox `single` damaged everything can be done to the others, and is told as incomplete where all are asked for. Forgets mailbox `a`.
+fn others_go_on(world: &World, store: &MemoryStore, what: &str) {
+    block_on(async {
+        let engine = world.engine(store).await.unwrap();
+        assert_eq!(engine.repository().mailboxes().await.unwrap_err().kind(), ErrorKind::Damaged, "{what}");
+        let found = engine.repository().find_mailboxes().await.unwrap();
+        assert!(found.names.len() == 3 && found.unreadable[0].mailbox == Some(single()), "{what}: {found:?}");
+        let statistics = engine.statistics().await.unwrap();
+        assert_eq!((statistics.mailboxes, statistics.messages), (4, 24), "{what}");
+        assert_eq!(statistics.incomplete[0].name, "single", "{what}");
+        let compared = engine.compare(world.source.clone()).finish().await.unwrap();
+        assert!(compared.same == 24 && compared.incomplete[0].name == "single", "{what}: {compared:?}");
+        assert_eq!(engine.sweep().finish().await.unwrap_err().kind(), ErrorKind::Damaged, "{what}");
+        let this = engine.forget().mailboxes([single()]).finish().await;
+        assert_eq!(this.unwrap_err().kind(), ErrorKind::Damaged, "{what}");
+        let nobody = engine.forget().mailboxes([MailboxName::new("nobody")]).finish().await;
+        assert_eq!(nobody.unwrap_err().kind(), ErrorKind::NotFound, "{what}");
+        let forgotten = engine.forget().mailboxes([MailboxName::new("a")]).finish().await.unwrap();
+        assert_eq!((forgotten.mailboxes, forgotten.incomplete.len()), (1, 0), "{what}");
+        let all = engine.forget().all_mailboxes().before(1).finish().await.unwrap();
+        assert!(all.untouched == 2 && all.incomplete[0].name == "single", "{what}: {all:?}");
+    });
+    assert!(append(store, &world.protection, true).is_err(), "{what}");
+}
+
+#[test]
+fn a_repository_of_one_mailbox_of_one_commit_that_is_damaged_can_be_repaired_if_a_run_record_says_whose_it_is() {
+    for protection in protections() {
+        let store = MemoryStore::new();
+        append(&store, &protection, true).unwrap();
+        let key = keys(&store).into_iter().find(|key| kind(key) == "mailboxes/").unwrap();
+        block_on(store.put(&key, vec![7; 99].into())).unwrap();
+        let engine = block_on(engine(&store, &protection, false)).unwrap();
+        assert!(!block_on(engine.repair().finish()).unwrap().is_whole());
+        assert_eq!(block_on(engine.repair().give_up(true).finish()).unwrap().given_up, 1);
+        append(&store, &protection, true).unwrap();
+        assert_eq!(block_on(engine.statistics()).unwrap().messages, 1);
+        // With nothing that opens nobody can know whose the damage is.
+        for key in keys(&store).into_iter().filter(|key| matches!(kind(key), "mailboxes/" | "runs/")) {
+            block_on(store.put(&key, vec![7; 99].into())).unwrap();
+        }
+        assert_eq!(block_on(engine.repair().give_up(true).finish()).unwrap_err().kind(), ErrorKind::Damaged);
+    }
+}
+
+#[test]
+fn a_journal_that_nobody_knows_the_mailbox_of_is_told_by_its_key_and_stays() {
+    let (world, key) = World::single(&Protection::None, true);
+    let store = world.damaged(&key, "cut");
+    for key in world.keys().into_iter().filter(|key| kind(key) == "runs/") {
+        block_on(store.delete(&key)).unwrap();
+    }
+    let engine = block_on(world.engine(&store)).unwrap();
+    let repaired = block_on(engine.repair().give_up(true).finish()).unwrap();
+    assert!(repaired.given_up == 0 && repaired.lost[0].mailbox == key, "{repaired:?}");
+    let found = block_on(engine.repository().find_mailboxes()).unwrap();
+    assert!(found.unreadable[0].mailbox.is_none() && key.starts_with(&found.unreadable[0].journal), "{found:?}");
+}
+
+#[test]
 fn with_everything_gone_that_packs_and_journals_can_do_without_all_messages_are_recovered() {
     let world = World::new(&Protection::None);
     let (store, objects) = (world.store.clone(), world.keys());
@@ -600,6 +737,7 @@ fn the_table_of_damages_in_the_documentation_is_what_happens() {
     table.push_str("|---|---|---|---|---|---|---|\n");
     let key = Protection::Key(Key::new([5; 32]));
     let (world, healed, swept) = (World::new(&key), World::healed(&key), World::swept(&key));
+    let (single, only) = World::single(&key, true);
     for (name, world, prefix) in [
         ("config", &world, "config"),
         ("copy of the config", &world, "config.copy"),
@@ -608,6 +746,7 @@ fn the_table_of_damages_in_the_documentation_is_what_happens() {
         ("commit of a folder", &world, "mailboxes/"),
         ("commit of messages", &world, "mailboxes/"),
         ("index segment", &world, "index/"),
+        ("the only commit of a mailbox", &single, &only),
         ("run record", &world, "runs/"),
         ("mark", &healed, "bad/"),
         ("moves", &healed, "moves/"),
@@ -638,10 +777,10 @@ fn the_table_of_damages_in_the_documentation_is_what_happens() {
 
 /// What became of a damaged object.
 fn row(world: &World, key: &str, how: &str) -> Vec<String> {
-    let store = world.damaged(key, how);
+    let (store, all) = (world.damaged(key, how), world.expected.len());
     if let Err(error) = block_on(world.engine(&store)) {
         let none = || "-".to_owned();
-        return vec!["0 of 24".into(), format!("refused: {:?}", error.kind()), none(), none(), none()];
+        return vec![format!("0 of {all}"), format!("refused: {:?}", error.kind()), none(), none(), none()];
     }
     let (found, report) = world.restore(&store, key);
     let said = |failed: u64| if failed == 0 { "nothing".to_owned() } else { format!("{failed} failed, by name") };
@@ -656,10 +795,10 @@ fn row(world: &World, key: &str, how: &str) -> Vec<String> {
         let (found, _) = world.restore(&store, key);
         let sound = if world.check(&store, true).is_sound() { "sound" } else { "not sound" };
         let lost = if repaired.is_whole() { "" } else { ", says what is lost" };
-        format!("{found} of 24, {sound}{lost}")
+        format!("{found} of {all}, {sound}{lost}")
     };
     let repaired = after(world.repair(&store));
     push(&store, &world.protection, &world.source, true);
     let pushed = after(world.repair(&store));
-    vec![format!("{found} of 24"), said(report.failed), names, repaired, pushed]
+    vec![format!("{found} of {all}"), said(report.failed), names, repaired, pushed]
 }

@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
-    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, INDEX, Journal, JournalHead,
+    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, INDEX, JournalHead,
     JournalName, MOVES, RUN_OCTETS_MAX, RUNS, RunRecord, SWEEP_OCTETS_MAX, SWEEPS, SlotKind, check_moves,
-    check_segment, check_sweep, marked,
+    check_segment, check_sweep, is_there_now, marked,
 };
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
@@ -92,17 +92,12 @@ impl Check {
     /// Checks that the commit with which a run left a journal is still where it was.
     async fn head(&self, head: &JournalHead, heads: &BTreeMap<MailboxName, Heads>, report: &mut CheckReport) {
         let agrees = heads.get(&head.mailbox).is_some_and(|heads| heads.agree(head));
-        if !agrees && !self.is_there_now(head).await {
+        // The journal may have been read before the run recorded its end.
+        if !agrees && !is_there_now(&self.repository, head).await.is_ok_and(|is_there| is_there) {
             let what = format!("commit {}, which a run recorded, is missing or another", head.sequence);
             let journal = JournalName::new(&self.repository, &head.mailbox);
             report.damage(journal.commit(head.sequence), &Error::damaged(what));
         }
-    }
-
-    /// Whether a journal that was read before the run recorded its end has the commit by now.
-    async fn is_there_now(&self, head: &JournalHead) -> bool {
-        let journal = Journal::load_all(&self.repository, &head.mailbox, None).await;
-        journal.is_ok_and(|journal| Heads::of(&journal).agree(head))
     }
 
     async fn segments(&self, report: &mut CheckReport) -> Result<()> {

@@ -6,7 +6,7 @@ mod table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Incomplete;
 use crate::message::{Identity, MailboxName};
-use crate::repository::{Journal, MessageRow, Repository};
+use crate::repository::{Journal, Mailboxes, MessageRow, Repository};
 use crate::resources::Resources;
 use crate::runtime;
 use crate::source::{Batch, KnowNothing, MailboxIter, MailboxSource, Source};
@@ -98,7 +98,8 @@ impl Compare {
     /// If the source cannot be enumerated at all; what the store reports.
     pub async fn finish(self) -> Result<CompareReport> {
         let mut report = CompareReport { schema: 1, ..CompareReport::default() };
-        let mut rest: BTreeSet<MailboxName> = self.repository.mailboxes().await?.into_iter().collect();
+        let Mailboxes { names, mut unreadable } = self.repository.find_mailboxes().await?;
+        let mut rest: BTreeSet<MailboxName> = names.into_iter().collect();
         let mut mailboxes: Option<MailboxIter> = None;
         loop {
             let source = Arc::clone(&self.source);
@@ -115,6 +116,7 @@ impl Compare {
                 Some(Ok(mailbox)) => {
                     let name = mailbox.name().clone();
                     rest.remove(&name);
+                    unreadable.retain(|journal| !journal.is_of(&self.repository, &name));
                     self.mailbox(&name, Some(mailbox), &mut report).await?;
                 }
             }
@@ -122,6 +124,8 @@ impl Compare {
         for name in rest {
             self.mailbox(&name, None, &mut report).await?;
         }
+        let unreadable = unreadable.iter().map(|journal| Incomplete::new(journal.name().to_string(), &journal.error));
+        report.incomplete.extend(unreadable);
         report.differences.sort_unstable();
         Ok(report)
     }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::message::MailboxName;
 use crate::repository::{
     CommitRef, Contest, Draft, Journal, JournalName, LostCommit, Place, carry, create_commit, latest_sweep,
+    named_journals,
 };
 use crate::restore::Failure;
 use std::collections::HashSet;
@@ -25,13 +26,8 @@ struct Readable {
 impl Repairing {
     /// Carries on what can be read of journals of which something cannot.
     pub(super) async fn give_up(&mut self) -> Result<()> {
-        for name in self.repository.journals().await? {
-            let mailbox = match name.mailbox(&self.repository).await {
-                Ok(mailbox) => mailbox,
-                // Not even the mailbox's name is known.
-                Err(error) if error.is_loss() => continue,
-                Err(error) => return Err(error),
-            };
+        // Without a name no commit can be written: those that are unnamed are told as lost, and stay.
+        for (name, mailbox) in named_journals(&self.repository).await?.named {
             let losses = self.carry_on(name, &mailbox).await?;
             self.report.given_up += u64::from(!losses.is_empty());
             for lost in losses {

@@ -16,7 +16,7 @@ use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
     Active, AllCommits, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
     Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad, mend_config, mend_sweeps,
-    read_footer, read_mark, read_moves, read_verdict, unmark_bad, write_all_segments, write_full_segments, write_moves,
+    read_footer, read_mark, read_moves, read_verdict, told_names, unmark_bad, write_all_segments, write_full_segments, write_moves,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore, RestoreReport};
@@ -139,11 +139,13 @@ impl Repair {
     ///
     /// # Errors
     /// What the store reports. [`Unavailable`](ErrorKind::Unavailable) if a sweep ran meanwhile: what was repaired stays, and another repair goes on.
-    /// [`Damaged`](ErrorKind::Damaged) if no commit opens: with another repository's config everything looks damaged, so nothing is
+    /// [`Damaged`](ErrorKind::Damaged) if no commit opens, and no run record that names one of the journals: with another repository's config everything looks damaged, so nothing is
     /// touched then. What cannot be repaired is in the report.
     pub async fn finish(self) -> Result<RepairReport> {
-        let has_journals = !self.repository.journals().await?.is_empty();
-        if has_journals && AllCommits::of(&self.repository).await?.next().await?.is_none() {
+        let journals = self.repository.journals().await?;
+        let is_blind = !journals.is_empty() && AllCommits::of(&self.repository).await?.next().await?.is_none();
+        // A run record that opens and names one of the journals tells as well that the config is the right one.
+        if is_blind && told_names(&self.repository, journals.into_iter().collect()).await?.is_empty() {
             return Err(Error::damaged("no commit opens; is the config another repository's?"));
         }
         let mut repairing = Repairing::new(self.repository, self.resources, false).await?;

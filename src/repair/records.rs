@@ -6,11 +6,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::repository::{
     APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, Journal, JournalHead, LostCommit,
-    RUN_OCTETS_MAX, RUNS, RunRecord, mark_bad_anew, marked, replace_run_record,
+    NamedJournals, RUN_OCTETS_MAX, RUNS, RunRecord, is_there_now, mark_bad_anew, marked, named_journals, replace_run_record,
 };
 use crate::restore::Failure;
 use futures::TryStreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The commits of journals that can be read, by sequence.
 type Commits = BTreeMap<MailboxName, Heads>;
@@ -72,15 +72,11 @@ impl Repairing {
     /// Reads all journals, and names what of them cannot be read.
     async fn journals(&mut self) -> Result<Commits> {
         let mut commits = Commits::new();
-        for name in self.repository.journals().await? {
-            let mailbox = match name.mailbox(&self.repository).await {
-                Ok(mailbox) => mailbox,
-                Err(error) if error.is_loss() => {
-                    self.report.lose_journal(&MailboxName::new(name.commit(0)), &error);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+        let NamedJournals { named, unnamed } = named_journals(&self.repository).await?;
+        for (name, error) in unnamed {
+            self.report.lose_journal(&MailboxName::new(name.commit(0)), &error);
+        }
+        for (_, mailbox) in named {
             let (journal, failure) = match Journal::load_all(&self.repository, &mailbox, None).await {
                 Ok(journal) => (journal, None),
                 Err(error) if error.is_loss() => {
@@ -125,7 +121,7 @@ impl Repairing {
         Ok(is_any)
     }
 
-    /// Sees to it that run records open, that none names a commit that is not there (it has been said once), and that every journal's end is named by one:
+    /// Sees to it that run records open, that none names a commit that a journal which reads does not have (it has been said once), and that every journal's end is named by one:
     /// gives the ends that a new record should name, if one should.
     ///
     /// No record is deleted, for then its number could be taken again: docs/decisions/0003-trust.md, "Forgetting and sweeping".
@@ -139,7 +135,7 @@ impl Repairing {
         drop(listing);
         let mut unnamed: BTreeMap<&MailboxName, BTreeMap<u64, Digest>> =
             commits.iter().map(|(mailbox, heads)| (mailbox, heads.digests.clone())).collect();
-        let mut is_any_lost = false;
+        let (mut is_any_lost, mut unreadable) = (false, BTreeSet::new());
         for key in keys {
             let octets = match self.repository.read_small(&key, RUN_OCTETS_MAX).await {
                 // A sweep deleted it since it was listed.
@@ -158,8 +154,12 @@ impl Repairing {
                 Err(error) => return Err(error),
             };
             let (RunRecord::Ended(ended) | RunRecord::Noted(ended)) = &mut record else { continue };
-            let agrees = |head: &JournalHead| commits.get(&head.mailbox).is_some_and(|heads| heads.agree(head));
-            let (there, absent): (Vec<_>, Vec<_>) = std::mem::take(&mut ended.heads).into_iter().partition(agrees);
+            let (mut there, mut absent) = (Vec::new(), Vec::new());
+            for head in std::mem::take(&mut ended.heads) {
+                let agrees = commits.get(&head.mailbox).is_some_and(|heads| heads.agree(&head));
+                let is_kept = agrees || self.is_kept(&head, &mut unreadable).await?;
+                if is_kept { there.push(head) } else { absent.push(head) }
+            }
             for head in &there {
                 if let Some(digests) = unnamed.get_mut(&head.mailbox) {
                     digests.retain(|at, _| *at > head.sequence);
@@ -182,5 +182,17 @@ impl Repairing {
             Some(JournalHead { mailbox: mailbox.clone(), sequence: *sequence, digest: *digest })
         };
         Ok((!is_named || is_any_lost).then(|| commits.iter().filter_map(head).collect()))
+    }
+
+    /// Whether a record goes on naming a commit that was not in its journal when that was read: because it is there by now; or because the journal does not
+    /// read, and this may be the last to say whose it is.
+    async fn is_kept(&self, head: &JournalHead, unreadable: &mut BTreeSet<MailboxName>) -> Result<bool> {
+        if unreadable.contains(&head.mailbox) {
+            return Ok(true);
+        }
+        match is_there_now(&self.repository, head).await {
+            Err(error) if error.is_loss() => Ok(unreadable.insert(head.mailbox.clone())),
+            is_there => is_there,
+        }
     }
 }

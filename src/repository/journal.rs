@@ -26,7 +26,7 @@ impl JournalName {
         Self(name)
     }
 
-    fn prefix(self) -> String {
+    pub(super) fn prefix(self) -> String {
         let name = hex(&self.0);
         format!("mailboxes/{}/{name}/", &name[..2])
     }

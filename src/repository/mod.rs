@@ -15,6 +15,7 @@ mod journal;
 mod keys;
 mod kinds;
 mod moves;
+mod names;
 mod opened;
 mod run;
 mod salvage;
@@ -31,6 +32,7 @@ pub(crate) use bad::{
     BAD, BadMark, OCTETS_MAX as BAD_OCTETS_MAX, bad_packs, mark_bad, mark_bad_anew, marked, unmark_bad,
 };
 pub use keys::{KeySlot, Keys};
+pub use names::{Mailboxes, UnreadableJournal};
 pub use run::RunId;
 pub use slots::{SlotId, SlotKind};
 
@@ -46,12 +48,13 @@ pub(crate) use journal::{Contest, Journal, JournalHead, JournalName};
 pub(crate) use moves::{
     HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,
 };
+pub(crate) use names::{NamedJournals, named_journals, told_names};
 pub(crate) use opened::{Contents, Fetched as OpenCommit};
 pub(crate) use run::{
     Active, Ended, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
     read_run_record, replace_run_record, run_key,
 };
-pub(crate) use salvage::{AllCommits, LostCommit};
+pub(crate) use salvage::{AllCommits, LostCommit, is_there_now};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, INDEX, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
     read_segments, segment_id, segment_rows, write_all_segments, write_full_segments, write_segment,
@@ -246,7 +249,7 @@ impl Repository {
     /// Nothing is written.
     ///
     /// # Errors
-    /// What the store reports, and damage of a commit's head.
+    /// What the store reports, and damage of a journal of which no commit opens: [`find_mailboxes`](Self::find_mailboxes) gives the others all the same.
     pub async fn mailboxes(&self) -> Result<Vec<MailboxName>> {
         let mut names = Vec::new();
         for journal in self.journals().await? {
@@ -254,6 +257,17 @@ impl Repository {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// The mailboxes that have a journal with anything in it, and beside them the journals that do not open.
+    ///
+    /// # Cancel safety
+    /// Nothing is written.
+    ///
+    /// # Errors
+    /// What the store reports of listings.
+    pub async fn find_mailboxes(&self) -> Result<Mailboxes> {
+        names::find_mailboxes(self).await
     }
 
     /// The journals there are, sorted.

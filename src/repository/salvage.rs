@@ -3,8 +3,9 @@
 use super::Repository;
 use super::columns::MessageRow;
 use super::commit::{CommitRef, FolderRecord, Head, Section, decode_commits};
-use super::journal::{Base, Journal, JournalName, listed};
+use super::journal::{Base, Journal, JournalHead, JournalName, listed};
 use super::opened::{Contents, Fetched};
+use super::run::Heads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Folder, FolderPath, MailboxName};
 use std::collections::{BTreeSet, HashSet};
@@ -298,6 +299,15 @@ impl AllCommits {
             };
         }
     }
+}
+
+/// Whether a journal has, as it stands now, the commit with which a run left it: what was read of the journal may be older than the run's record.
+///
+/// # Errors
+/// If the journal does not read.
+pub(crate) async fn is_there_now(repository: &Repository, head: &JournalHead) -> Result<bool> {
+    let journal = Journal::load_all(repository, &head.mailbox, None).await?;
+    Ok(Heads::of(&journal).agree(head))
 }
 
 /// Damage is what this is made for; what else goes wrong ends it.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{describe, shown};
 use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
 use crate::pack::PackId;
-use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository};
+use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository, told_names};
 use crate::resources::Resources;
 use crate::runtime::{self, Executor};
 use crate::sink::{MailboxSink, Note, Sink};
@@ -162,15 +162,22 @@ impl Restore {
             }
             return Ok(wanted.clone());
         }
-        let mut names = Vec::new();
+        let (mut names, mut failed) = (Vec::new(), Vec::new());
         for journal in self.repository.journals().await? {
             if self.is_forgotten(journal).await {
                 continue;
             }
             match journal.mailbox(&self.repository).await {
                 Ok(name) => names.push(name),
-                Err(error) => report.fail(&MailboxName::new(journal.commit(0)), None, &error),
+                Err(error) => failed.push((journal, error)),
             }
+        }
+        let unnamed = failed.iter().map(|(journal, _)| *journal).collect();
+        // It is for people alone, so what goes wrong with it is passed over.
+        let mut told = told_names(&self.repository, unnamed).await.unwrap_or_default();
+        for (journal, error) in failed {
+            let name = told.remove(&journal).unwrap_or_else(|| MailboxName::new(journal.commit(0)));
+            report.fail(&name, None, &error);
         }
         names.sort_unstable();
         Ok(names)

@@ -1,6 +1,7 @@
 //! Forgetting: a promise about the future. What is forgotten goes with the next sweep.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Incomplete;
 use crate::message::MailboxName;
 use crate::repository::{
     CommitRef, Contest, Draft, Journal, JournalName, Place, Repository, carry, create_commit, only_named,
@@ -37,6 +38,8 @@ pub struct ForgetReport {
     pub untouched: u64,
     /// Messages that nobody can ask for any more.
     pub messages: u64,
+    /// Of [all mailboxes](Forget::all_mailboxes), those of which nothing was forgotten because their journals are damaged.
+    pub incomplete: Vec<Incomplete>,
 }
 
 impl Forget {
@@ -73,27 +76,37 @@ impl Forget {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) if it is not said which mailboxes; [`NotFound`](ErrorKind::NotFound) for one that is not there, before any is
-    /// forgotten; damage of a journal; [`Limit`](ErrorKind::Limit) for a mailbox of which more has changed than a checkpoint carries; what the store reports.
+    /// forgotten; damage of the journal of a mailbox that was named; [`Limit`](ErrorKind::Limit) for a mailbox of which more has changed than a checkpoint carries; what the store reports.
     pub async fn finish(self) -> Result<ForgetReport> {
-        let there = self.repository.mailboxes().await?;
+        let there = self.repository.find_mailboxes().await?;
+        let mut report = ForgetReport { schema: 1, ..ForgetReport::default() };
+        let is_all = matches!(self.which, Which::All);
         let names = match &self.which {
             Which::Untold => return Err(Error::invalid("say which mailboxes are to be forgotten")),
-            Which::All => there,
+            Which::All => {
+                let unreadable = there.unreadable.iter();
+                report.incomplete.extend(unreadable.map(|one| Incomplete::new(one.name().to_string(), &one.error)));
+                there.names
+            }
             Which::These(names) => {
-                if let Some(name) = names.iter().find(|name| there.binary_search(name).is_err()) {
+                if let Some(name) = names.iter().find(|name| !there.contains(&self.repository, name)) {
                     return Err(Error::new(ErrorKind::NotFound, format!("there is no mailbox '{name}'")));
                 }
                 names.clone()
             }
         };
-        let mut report = ForgetReport { schema: 1, ..ForgetReport::default() };
         for name in names {
-            match self.mailbox(&name).await? {
-                Some(messages) => {
+            match self.mailbox(&name).await {
+                Ok(Some(messages)) => {
                     report.mailboxes += 1;
                     report.messages += messages;
                 }
-                None => report.untouched += 1,
+                Ok(None) => report.untouched += 1,
+                // Of all, one that is damaged keeps no other from being forgotten.
+                Err(error) if is_all && error.is_loss() => {
+                    report.incomplete.push(Incomplete::new(name.to_string(), &error));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(report)

@@ -32,8 +32,10 @@ pub(crate) async fn run(common: &Common, arguments: Forget) -> Result<Status, Fa
         account.count("mailboxes", report.mailboxes);
         account.count("nothing to forget", report.untouched);
         account.count("messages", report.messages);
+        let lines = report.incomplete.iter().map(|incomplete| format!("{}: {}", incomplete.name, incomplete.reason));
+        account.list("Not forgotten", lines, report.incomplete.len() as u64);
         account.line("Nothing of it can be asked for any more. Its data goes with the next `mailrail sweep`.");
         account.print()?;
     }
-    Ok(Status::Complete)
+    Ok(Status::when(report.incomplete.is_empty()))
 }

@@ -8,6 +8,7 @@ use crate::terminal::printable;
 use crate::{repository, values};
 use mailrail::message::{Flags, Identity, MailboxName, SystemFlags};
 use mailrail::reading::{MailboxListing, MessageInfo};
+use mailrail::repository::Mailboxes;
 use mailrail::{Engine, ErrorKind, Settings};
 use serde_json::{Value, json};
 
@@ -37,7 +38,12 @@ async fn mailboxes(common: &Common, engine: &Engine, at: Option<u64>) -> Result<
     if !common.json {
         print(&format!("{:>14}  {:>20}  {}\n", "messages", "octets", "mailbox"))?;
     }
-    for name in engine.repository().mailboxes().await? {
+    let Mailboxes { names, unreadable, .. } = engine.repository().find_mailboxes().await?;
+    for journal in unreadable {
+        status = Status::Incomplete;
+        eprintln!("warning: {}: {}", shown(&journal.name()), Failure::from(journal.error).text());
+    }
+    for name in names {
         let shown = shown(&name);
         match engine.messages(&name, at).await {
             Ok(listing) => {

@@ -10,6 +10,7 @@ use crate::repository;
 use crate::terminal::printable;
 use mailrail::message::MailboxName;
 use mailrail::reading::MessageInfo;
+use mailrail::repository::Mailboxes;
 use mailrail::{Engine, Settings, sink};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -37,7 +38,14 @@ async fn list(common: &Common, engine: &Engine, mailbox: Option<MailboxName>) ->
     let is_one = mailbox.is_some();
     let mailboxes = match mailbox {
         Some(mailbox) => vec![mailbox],
-        None => engine.repository().mailboxes().await?,
+        None => {
+            let Mailboxes { names, unreadable, .. } = engine.repository().find_mailboxes().await?;
+            for journal in unreadable {
+                status = Status::Incomplete;
+                eprintln!("warning: {}: {}", shown(&journal.name()), Failure::from(journal.error).text());
+            }
+            names
+        }
     };
     for mailbox in mailboxes {
         match engine.quarantined(&mailbox).await {

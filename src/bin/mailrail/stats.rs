@@ -28,7 +28,7 @@ pub(crate) async fn run(common: &Common, arguments: Stats) -> Result<Status, Fai
         history(&mut account, &runs);
         account.print()?;
     }
-    Ok(Status::Complete)
+    Ok(Status::when(statistics.incomplete.is_empty()))
 }
 
 fn add(account: &mut Account, statistics: &Statistics) {
@@ -37,6 +37,8 @@ fn add(account: &mut Account, statistics: &Statistics) {
     account.count("messages", statistics.messages);
     account.octets("octets", statistics.message_bytes);
     account.count("in quarantine", statistics.quarantined);
+    let lines = statistics.incomplete.iter().map(|incomplete| format!("{}: {}", incomplete.name, incomplete.reason));
+    account.list("Not counted", lines, statistics.incomplete.len() as u64);
     account.heading("Takes");
     for (label, objects, octets) in [
         ("packs", statistics.packs, statistics.pack_bytes),
