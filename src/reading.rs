@@ -6,7 +6,9 @@ use crate::ledger::{Incomplete, Ledger};
 use crate::message::{Flags, Folder, FolderPath, Identity, InternalDate, MailboxName};
 use crate::pack::Location;
 use crate::recipe::{Part, Recipe, Section};
-use crate::repository::{Approval, Ended, Journal, Mailboxes, MessageRow, RUN_OCTETS_MAX, RUNS, Repository, RunId, RunRecord};
+use crate::repository::{
+    Approval, Ended, Journal, Mailboxes, MessageRow, RUN_OCTETS_MAX, RUNS, Repository, RunId, RunRecord,
+};
 use crate::resources::Resources;
 use crate::restore::{Fetcher, Planned, Planner, Progress, Rebuilding};
 use crate::runtime;

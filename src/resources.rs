@@ -92,6 +92,11 @@ impl Resources {
         self.budget.octets() - self.budget.octets() / Self::INDEX_SHARE
     }
 
+    /// The same with another budget: a part of this one, for which whoever uses it holds a permit.
+    pub(crate) fn within(&self, budget: Budget) -> Self {
+        Self { budget, ..self.clone() }
+    }
+
     pub(crate) fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
     }

@@ -4,21 +4,25 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::executor::block_on;
-use futures::future::{Either, join, select};
+use futures::future::{BoxFuture, Either, FutureExt, TryFutureExt, join, join_all, select};
+use futures::stream::BoxStream;
 use mailrail::check::CheckReport;
 use mailrail::message::{Envelope, Identity, MailboxName};
 use mailrail::repair::RepairReport;
-use mailrail::repository::SlotKind;
+use mailrail::repository::{Seams, SlotKind};
 use mailrail::restore::RestoreReport;
 use mailrail::source::{self, Kind, SourceId};
-use mailrail::store::{MemoryStore, Store};
-use mailrail::testing::{self, sink};
+use mailrail::store::{Created, Listed, MemoryStore, Payload, Store};
+use mailrail::testing::{self, Fault, FaultyStore, ManualClock, Operation, Plan, sink};
 use mailrail::transfer::Settled;
 use mailrail::{Engine, ErrorKind, Key, Protection, Repository, Resources, Settings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 
 type Messages = BTreeMap<(MailboxName, Bytes), Vec<u8>>;
 
@@ -561,7 +565,8 @@ fn a_journal_goes_on_without_commits_that_are_given_up_and_the_next_push_brings_
 }
 
 #[test]
-fn a_mailbox_whose_only_commit_is_damaged_is_told_by_name_keeps_no_other_from_anything_and_goes_on_once_it_is_given_up() {
+fn a_mailbox_whose_only_commit_is_damaged_is_told_by_name_keeps_no_other_from_anything_and_goes_on_once_it_is_given_up()
+{
     for (protection, is_ended) in protections().into_iter().zip([true, false]) {
         let (world, key) = World::single(&protection, is_ended);
         // What is flipped further behind leaves the head, and so the name.
@@ -648,6 +653,186 @@ fn a_journal_that_nobody_knows_the_mailbox_of_is_told_by_its_key_and_stays() {
     assert!(repaired.given_up == 0 && repaired.lost[0].mailbox == key, "{repaired:?}");
     let found = block_on(engine.repository().find_mailboxes()).unwrap();
     assert!(found.unreadable[0].mailbox.is_none() && key.starts_with(&found.unreadable[0].journal), "{found:?}");
+}
+
+/// A store that fails as planned, and an engine on it that waits for nothing.
+fn failing(store: &MemoryStore, protection: &Protection) -> (FaultyStore, Engine) {
+    let faulty = FaultyStore::new(Arc::new(store.clone()));
+    let mut seams = Seams::default();
+    seams.timer = Arc::new(ManualClock::default());
+    let repository = Repository::open_with(Arc::new(faulty.clone()), protection.clone(), seams);
+    let resources = Resources::inline(Resources::MEMORY_BYTES_MIN).unwrap();
+    let engine = Engine::builder(block_on(repository).unwrap()).resources(resources).build().unwrap();
+    (faulty, engine)
+}
+
+#[test]
+fn a_repair_beside_a_run_that_ends_takes_nothing_that_the_run_wrote_for_lost() {
+    let world = World::new(&Protection::None);
+    let commits: Vec<String> = world.keys().into_iter().filter(|key| kind(key) == "mailboxes/").collect();
+    let (journal, _) = commits[0].rsplit_once('/').unwrap();
+    let last = commits.iter().filter(|key| key.starts_with(journal)).count() - 1;
+    let records = |store: &MemoryStore| -> Vec<(String, Bytes)> {
+        let runs = keys(store).into_iter().filter(|key| kind(key) == "runs/");
+        runs.map(|key| (key.clone(), block_on(store.read(&key, None)).unwrap())).collect()
+    };
+    for skip in 0.. {
+        let (faulty, engine) = failing(&world.store, &world.protection);
+        // The journal is listed just before the run commits; what it recorded is read after that.
+        let listing = Plan::new(Operation::List, Fault::Omitted(last)).below(format!("{journal}/"));
+        faulty.plan(listing.skipping(skip));
+        let before = records(&world.store);
+        let repaired = block_on(engine.repair().finish()).unwrap();
+        assert!(repaired.is_whole() && repaired.replaced.is_empty(), "{skip}: {repaired:?}");
+        let after = records(&world.store);
+        assert!(before.iter().all(|record| after.contains(record)), "{skip}");
+        if faulty.struck() == 0 {
+            return assert!(skip > 2, "a repair reads each journal more than once");
+        }
+    }
+}
+
+#[test]
+fn what_a_store_does_not_give_of_commits_is_an_error_of_a_repair_and_hides_no_damage_from_a_check() {
+    let mut world = World::new(&Protection::None);
+    let before = world.keys();
+    // A commit of which the front alone is not all, and that alone needs a pack.
+    for number in 0..24 {
+        let text: Vec<u8> = message(number, 9).into_iter().take(4_000).collect();
+        world.put(3, format!("short {number}"), text);
+    }
+    world.put(3, "long".into(), message(99, 0));
+    push(&world.store, &world.protection, &world.source, false);
+    let pack = world.keys().into_iter().find(|key| kind(key) == "packs/" && !before.contains(key)).unwrap();
+    let unread = |skip| Plan::new(Operation::Read, Fault::Before(ErrorKind::Denied)).below("mailboxes/").skipping(skip);
+    for skip in 0.. {
+        let (faulty, engine) = failing(&world.damaged(&pack, "missing"), &world.protection);
+        faulty.plan(unread(skip));
+        let repaired = block_on(engine.repair().finish());
+        if faulty.struck() == 0 {
+            assert!(skip > 20 && repaired.unwrap().blobs_lost == 1, "{skip}");
+            break;
+        }
+        assert_eq!(repaired.unwrap_err().kind(), ErrorKind::Denied, "{skip}");
+    }
+    let store = world.damaged(&pack, "flipped within");
+    assert_eq!(world.check(&store, true).marked, 1);
+    for skip in 0.. {
+        let (faulty, engine) = failing(&store, &world.protection);
+        faulty.plan(unread(skip));
+        let check = block_on(engine.check().read_data(true).finish());
+        if faulty.struck() == 0 {
+            return assert!(skip > 20, "{skip}");
+        }
+        let names = |kinds: [&str; 2]| {
+            let check = check.as_ref().unwrap();
+            check.damaged.iter().any(|damage| kinds.iter().any(|kind| damage.object.starts_with(kind)))
+        };
+        let is_told = check.as_ref().is_err_and(|error| error.kind() == ErrorKind::Denied);
+        assert!(is_told || names([&pack, "mailboxes/"]), "{skip}: {check:?}");
+    }
+}
+
+#[test]
+fn a_pack_that_the_store_does_not_give_is_passed_over_named_and_found_elsewhere() {
+    for protection in protections() {
+        let world = World::new(&protection);
+        let pack = world.first("packs/");
+        for has_copy in [true, false] {
+            let store = world.damaged("", "");
+            if has_copy {
+                // Another process, which finds no hits: the segments are gone.
+                for key in keys(&store).into_iter().filter(|key| kind(key) == "index/") {
+                    block_on(store.delete(&key)).unwrap();
+                }
+                let copy = source::Memory::new(SourceId::new([2; 16]));
+                for ((_, name), octets) in &world.expected {
+                    copy.put(&MailboxName::new("copy"), "INBOX", name.clone(), octets.clone());
+                }
+                assert!(push(&store, &protection, &copy, false));
+            }
+            let messages = if has_copy { 24 + 8 } else { 12 };
+            let (faulty, engine) = failing(&store, &protection);
+            // Not its end: that is read all the same.
+            for skip in [0, 2] {
+                faulty.heal();
+                let unreadable = Plan::new(Operation::Read, Fault::Before(ErrorKind::Unavailable));
+                faulty.plan(unreadable.below(&pack).skipping(skip).forever());
+                let recovered = block_on(engine.recover(sink::Memory::new(Kind::Eml)).finish()).unwrap();
+                assert_eq!(recovered.restored, messages, "{has_copy} {skip}: {recovered:?}");
+            }
+            let objects = keys(&store);
+            let repaired = block_on(engine.repair().read_data(true).finish()).unwrap();
+            assert!(!repaired.is_whole() && repaired.unreadable[0].starts_with(&pack), "{repaired:?}");
+            assert_eq!((repaired.packs_bad, repaired.blobs_lost, repaired.messages_lost), (0, 0, 0), "{repaired:?}");
+            assert_eq!(repaired.blobs_found, if has_copy { 4 } else { 0 }, "{repaired:?}");
+            let is_marked = keys(&store).iter().any(|key| kind(key) == "bad/");
+            assert!(!is_marked && objects.iter().all(|key| keys(&store).contains(key)));
+            let restored = block_on(engine.restore(sink::Memory::new(Kind::Eml)).finish()).unwrap();
+            assert_eq!(restored.restored, messages, "{restored:?}");
+            faulty.heal();
+            let again = block_on(engine.repair().read_data(true).finish()).unwrap();
+            assert!(again.is_whole(), "{again:?}");
+        }
+    }
+}
+
+/// A store whose every operation lets others take their turn.
+#[derive(Debug)]
+struct Turns(MemoryStore);
+
+impl Store for Turns {
+    fn put<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, mailrail::Result<()>> {
+        async move { (turn().await, self.0.put(key, payload).await).1 }.boxed()
+    }
+
+    fn create<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, mailrail::Result<Created>> {
+        async move { (turn().await, self.0.create(key, payload).await).1 }.boxed()
+    }
+
+    fn read<'a>(&'a self, key: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, mailrail::Result<Bytes>> {
+        async move { (turn().await, self.0.read(key, range).await).1 }.boxed()
+    }
+
+    fn length<'a>(&'a self, key: &'a str) -> BoxFuture<'a, mailrail::Result<Option<u64>>> {
+        async move { (turn().await, self.0.length(key).await).1 }.boxed()
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, mailrail::Result<Listed>> {
+        self.0.list(prefix)
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, mailrail::Result<()>> {
+        async move { (turn().await, self.0.delete(key).await).1 }.boxed()
+    }
+}
+
+/// Is not ready when it is asked for the first time.
+async fn turn() {
+    let mut is_first = true;
+    poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::take(&mut is_first) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
+
+#[test]
+fn repairs_recoveries_and_restores_at_once_in_the_smallest_budget_come_to_their_end() {
+    let world = World::new(&Protection::None);
+    let store = world.damaged(&world.first("packs/"), "cut");
+    let resources = Resources::inline(Resources::MEMORY_BYTES_MIN).unwrap();
+    let repository = block_on(Repository::open(Arc::new(Turns(store)), Protection::None)).unwrap();
+    let engine = Engine::builder(repository).resources(resources.clone()).build().unwrap();
+    let recover = || engine.recover(sink::Memory::new(Kind::Eml)).finish().map_ok(|report| report.restored).boxed();
+    let repair = || engine.repair().read_data(true).finish().map_ok(|_| 24).boxed();
+    let restore = || engine.restore(sink::Memory::new(Kind::Eml)).finish().map_ok(|report| report.restored).boxed();
+    let flows = vec![recover(), repair(), restore(), recover(), restore(), repair()];
+    let mut all = join_all(flows);
+    // By turns, and not for ever.
+    let all = (0..10_000).find_map(|_| (&mut all).now_or_never()).expect("they wait for each other");
+    assert!(all.iter().all(|restored| restored.as_ref().is_ok_and(|restored| *restored == 24)), "{all:?}");
+    assert!(resources.budget().used() <= Resources::MEMORY_BYTES_MIN / 16 && resources.budget().waiting() == 0);
 }
 
 #[test]

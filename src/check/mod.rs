@@ -9,7 +9,7 @@ use crate::message::MailboxName;
 use crate::pack::{PackId, PackReader};
 use crate::repository::{
     AllCommits, CONFIG_COPY, CommitRef, Heads, Journal, JournalName, LostCommit, Repository, bad_packs, check_config,
-    mark_bad,
+    mark_bad, unless_lost,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
@@ -281,7 +281,7 @@ impl Check {
             let mut commits = AllCommits::of(&self.repository).await?;
             while let Some((_, mut contents)) = commits.next().await? {
                 // A table that does not read has been reported.
-                for row in contents.needed_blobs(&self.repository).await.unwrap_or_default() {
+                for row in unless_lost(contents.needed_blobs(&self.repository).await)? {
                     packs.need(&self.repository, &row.at).await?;
                 }
             }

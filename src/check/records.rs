@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
-    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, INDEX, JournalHead,
-    JournalName, MOVES, RUN_OCTETS_MAX, RUNS, RunRecord, SWEEP_OCTETS_MAX, SWEEPS, SlotKind, check_moves,
-    check_segment, check_sweep, is_there_now, marked,
+    APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, INDEX, JournalHead, JournalName,
+    MOVES, RUN_OCTETS_MAX, RUNS, RunRecord, SWEEP_OCTETS_MAX, SWEEPS, SlotKind, check_moves, check_segment,
+    check_sweep, is_there_now, marked,
 };
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};

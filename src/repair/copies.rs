@@ -1,6 +1,6 @@
 //! Finding blobs again: the digest names the content, wherever it is.
 
-use super::{FOOTERS_MAX, Repairing};
+use super::{FOOTERS_MAX, Repairing, is_of_object};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::pack::{HEADER, PackId, PackReader, Row};
@@ -10,11 +10,11 @@ use crate::runtime;
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Whether a blob is what its row says.
+/// Whether a blob is what its row says. Takes up to a third of the budget.
 pub(super) async fn reads(repository: &Repository, resources: &Resources, row: &Row) -> Result<bool> {
     let (store, key, row) = (repository.store(), row.at.pack.key(), *row);
     let octets = u64::from(row.at.stored) + u64::from(row.at.content);
-    let _permit = resources.budget().acquire(octets.min(resources.budget().octets() / 8)).await;
+    let _permit = resources.budget().acquire(octets.min(resources.budget().octets() / 3)).await;
     let read = async {
         let front = store.read(&key, Some(0..HEADER as u64)).await?;
         let reader = PackReader::new(row.at.pack, repository.secrets(), &front)?;
@@ -41,15 +41,22 @@ impl Repairing {
         // What could be read of those without an end is in other packs by now.
         packs.retain(|(pack, _)| !self.endless.contains(pack) && !wanted.is_empty());
         let repository = self.repository.clone();
-        let footers = stream::iter(packs).map(|(pack, length)| read_footer(&repository, pack, length));
+        let footers = stream::iter(packs).map(|(pack, length)| {
+            let rows = read_footer(&repository, pack, length);
+            async move { (pack, rows.await) }
+        });
         let mut footers = footers.buffered(FOOTERS_MAX);
         while let Some(footer) = footers.next().await {
             if wanted.is_empty() {
                 break;
             }
             let rows = match footer {
-                Err(error) if error.is_loss() => continue,
-                rows => rows?,
+                (_, Err(error)) if error.is_loss() => continue,
+                (pack, Err(error)) if is_of_object(&error) => {
+                    self.pass_over(pack, &error);
+                    continue;
+                }
+                (_, rows) => rows?,
             };
             for to in rows {
                 let Some(places) = wanted.get(&to.digest) else { continue };
@@ -66,6 +73,8 @@ impl Repairing {
         for (pack, moves) in found {
             self.tell(pack, moves).await?;
         }
-        Ok(wanted.into_values().flatten().map(|row| (row.at.pack, row.at.offset)).collect())
+        // What the store may give again is not lost.
+        let lost = wanted.into_values().flatten().filter(|row| !self.unreadable.contains_key(&row.at.pack));
+        Ok(lost.map(|row| (row.at.pack, row.at.offset)).collect())
     }
 }

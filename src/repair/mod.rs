@@ -1,25 +1,27 @@
 //! Repair: what is derived is made anew, and what a damaged pack held is found elsewhere, if it is anywhere.
 //!
-//! Nothing that can still be read is deleted. Memory: the names of packs (about 50 octets each), one footer or pack at a time for each worker, and the
-//! rows of as many damaged packs at once as a part of the budget holds; for more, commits and footers are read again.
+//! Nothing that can still be read is deleted. Memory, from the budget: a few packs or blobs at a time, and the rows of as many damaged packs at once as a part of
+//! it holds; for more, commits and footers are read again. All of it is reserved at once: who held some and waited for more could wait for another who does the same.
+//! Beside the budget: the names of packs (about 50 octets each), and at the end the digest of each commit of all journals, twice (about 100 octets each time).
 
 mod commits;
 mod copies;
 mod packs;
 mod records;
 
-use crate::budget::Permit;
+use crate::budget::{Budget, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Ledger, describe};
 use crate::message::MailboxName;
 use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
-    Active, AllCommits, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord, SEGMENT_CONTENT_MIN,
-    Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad, mend_config, mend_sweeps,
-    read_footer, read_mark, read_moves, read_verdict, told_names, unmark_bad, write_all_segments, write_full_segments, write_moves,
+    Active, AllCommits, Contents, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord,
+    SEGMENT_CONTENT_MIN, Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad,
+    mend_config, mend_sweeps, read_footer, read_mark, read_moves, read_verdict, told_names, unless_lost, unmark_bad,
+    write_all_segments, write_full_segments, write_moves,
 };
 use crate::resources::Resources;
-use crate::restore::{Failure, Restore, RestoreReport};
+use crate::restore::{Failure, Finds, Restore, RestoreReport};
 use crate::sink::Sink;
 use futures::{StreamExt, TryStreamExt, stream};
 use packs::{Examined, examine};
@@ -32,8 +34,11 @@ const NAMED_MAX: usize = 10_000;
 const ROW_OCTETS: u64 = 256;
 /// Footers that are read at once.
 const FOOTERS_MAX: usize = 4;
-/// What is permitted besides, in octets: a segment being gathered, footers, a commit's table.
-const WORKING_SET: u64 = 12 << 20;
+/// What is permitted besides, in octets: footers, a commit's table; and a segment being gathered, where anything is written.
+const WORKING_SET: u64 = 8 << 20;
+const SEGMENT_SET: u64 = 4 << 20;
+/// The parts of the budget that rows of damaged packs have, and what a recovery finds; reading packs and blobs has three of these.
+const SHARE: u64 = 8;
 
 /// A repair to be. Nothing happens until [`finish`](Self::finish).
 #[derive(Debug)]
@@ -77,6 +82,8 @@ pub struct RepairReport {
     pub messages_lost: u64,
     /// These messages, up to 10,000 entries, sorted. Those of a commit that cannot be read have only ordinals.
     pub lost: Vec<Failure>,
+    /// Packs that the store does not give, by key, with its reason. They were passed over: what is in them is neither sound nor lost, as far as is known.
+    pub unreadable: Vec<String>,
 }
 
 /// A recovery to be: a restore that also looks for damaged content in every other pack. Nothing happens until [`finish`](Self::finish).
@@ -91,7 +98,7 @@ pub struct Recover {
 struct Repairing {
     repository: Repository,
     resources: Resources,
-    /// Nothing is written: what is found is gathered in `found`.
+    /// Nothing is written: what is found is gathered in `finds`.
     is_dry: bool,
     /// The token that this repair has registered with, if it needed to.
     writer: Option<Token>,
@@ -106,9 +113,19 @@ struct Repairing {
     endless: BTreeSet<PackId>,
     /// Rows for the next segment.
     rows: Vec<Row>,
-    found: Vec<(PackId, Vec<Move>)>,
+    finds: Finds,
+    /// Packs that the store does not give, and why.
+    unreadable: BTreeMap<PackId, String>,
     report: RepairReport,
-    _permit: Permit,
+}
+
+/// What a repair or a recovery may hold in memory, all at once.
+struct Reserved {
+    permit: Permit,
+    /// The resources, with that part of the budget from which packs and blobs are read.
+    reading: Resources,
+    /// The octets of what is found elsewhere.
+    finds: u64,
 }
 
 impl Repair {
@@ -138,7 +155,7 @@ impl Repair {
     /// Dropping the future ends it; what was repaired stays, and another repair goes on.
     ///
     /// # Errors
-    /// What the store reports. [`Unavailable`](ErrorKind::Unavailable) if a sweep ran meanwhile: what was repaired stays, and another repair goes on.
+    /// What the store reports, but for packs that it does not give: those are in the report. [`Unavailable`](ErrorKind::Unavailable) if a sweep ran meanwhile: what was repaired stays, and another repair goes on.
     /// [`Damaged`](ErrorKind::Damaged) if no commit opens, and no run record that names one of the journals: with another repository's config everything looks damaged, so nothing is
     /// touched then. What cannot be repaired is in the report.
     pub async fn finish(self) -> Result<RepairReport> {
@@ -148,12 +165,16 @@ impl Repair {
         if is_blind && told_names(&self.repository, journals.into_iter().collect()).await?.is_empty() {
             return Err(Error::damaged("no commit opens; is the config another repository's?"));
         }
-        let mut repairing = Repairing::new(self.repository, self.resources, false).await?;
+        let Reserved { permit, reading, .. } = Reserved::of(&self.resources, false).await;
+        let mut repairing = Repairing::new(self.repository, reading, None).await?;
         repairing.packs(self.read_data).await?;
         if self.give_up {
             repairing.give_up().await?;
         }
         repairing.records().await?;
+        repairing.report.unreadable =
+            repairing.unreadable.iter().map(|(pack, reason)| format!("{}: {reason}", pack.key())).collect();
+        drop(permit);
         Ok(repairing.report)
     }
 }
@@ -169,26 +190,40 @@ impl Recover {
     /// Dropping the future ends it; no message is left half delivered under its name.
     ///
     /// # Errors
-    /// What the store reports. What cannot be recovered is in the report, as of a [restore](crate::restore::Restore::finish).
+    /// What the store reports of listings. [`Limit`](ErrorKind::Limit) if more is found than an eighth of the budget remembers, at 64 octets a blob. What the store
+    /// does not give, and what cannot be recovered, is in the report, as of a [restore](crate::restore::Restore::finish).
     pub async fn finish(self) -> Result<RestoreReport> {
-        let mut repairing = Repairing::new(self.repository.clone(), self.resources.clone(), true).await?;
+        let Reserved { permit, reading, finds } = Reserved::of(&self.resources, true).await;
+        let mut repairing = Repairing::new(self.repository.clone(), reading, Some(finds)).await?;
         repairing.packs(true).await?;
-        let found = std::mem::take(&mut repairing.found);
-        // Its memory is the restore's now.
+        let found = std::mem::take(&mut repairing.finds);
+        // Its memory is the restore's now, but for what was found.
         drop(repairing);
-        let restore = Restore::new(self.repository.clone(), self.resources, self.sink);
-        for (pack, moves) in found {
-            let mut all = read_moves(&self.repository, pack).await?;
-            all.add(moves);
-            restore.learn(pack, &all);
-        }
-        restore.finish().await
+        let resources = self.resources.within(Budget::new(permit.octets().saturating_sub(finds)));
+        let restore = Restore::new(self.repository, resources, self.sink);
+        restore.keep(found);
+        let restored = restore.finish().await;
+        drop(permit);
+        restored
+    }
+}
+
+impl Reserved {
+    async fn of(resources: &Resources, is_dry: bool) -> Self {
+        let budget = resources.budget();
+        // In whole KiB, as permits are.
+        let share = budget.octets() / SHARE >> 10 << 10;
+        // Rows and reading; and finds, where nothing is written.
+        let rest = if is_dry { share } else { SEGMENT_SET };
+        let permit = budget.acquire(WORKING_SET + 4 * share + rest).await;
+        Self { permit, reading: resources.within(Budget::new(3 * share)), finds: share }
     }
 }
 
 impl Repairing {
-    async fn new(repository: Repository, resources: Resources, is_dry: bool) -> Result<Self> {
-        let permit = resources.budget().acquire(WORKING_SET + resources.budget().octets() / 8).await;
+    /// With room for so many octets of what is found, nothing is written.
+    async fn new(repository: Repository, resources: Resources, finds: Option<u64>) -> Result<Self> {
+        let is_dry = finds.is_some();
         let mut report = RepairReport { schema: 1, ..RepairReport::default() };
         if !is_dry {
             report.replaced.extend(mend_config(&repository).await?.into_iter().map(str::to_owned));
@@ -207,9 +242,9 @@ impl Repairing {
             marked,
             endless: BTreeSet::new(),
             rows: Vec::new(),
-            found: Vec::new(),
+            finds: Finds::new(finds.unwrap_or_default()),
+            unreadable: BTreeMap::new(),
             report,
-            _permit: permit,
         })
     }
 
@@ -299,19 +334,26 @@ impl Repairing {
             let is_examined = read_data && !marked.contains(&pack);
             async move {
                 let rows = match read_footer(&repository, pack, length).await {
-                    Err(error) if error.is_loss() => return Ok((pack, None, false)),
+                    Err(error) if error.is_loss() => return Ok((pack, None, false, None)),
+                    Err(error) if is_of_object(&error) => return Ok((pack, None, false, Some(error))),
                     rows => rows?,
                 };
-                let is_sound =
-                    !is_examined || examine(&repository, &resources, pack, length, Vec::new(), false).await?.is_sound;
-                Ok::<_, Error>((pack, Some(rows), is_sound))
+                if !is_examined {
+                    return Ok((pack, Some(rows), true, None));
+                }
+                let examined = examine(&repository, &resources, pack, length, Vec::new(), false).await?;
+                Ok::<_, Error>((pack, Some(rows), examined.is_sound, examined.failure))
             }
         });
         let mut looks = looks.buffered(FOOTERS_MAX);
         while let Some(look) = looks.next().await {
-            let (pack, rows, is_sound) = look?;
+            let (pack, rows, is_sound, failure) = look?;
             if !is_sound {
                 suspects.insert(pack);
+            }
+            if let Some(error) = failure {
+                self.pass_over(pack, &error);
+                continue;
             }
             let Some(rows) = rows else {
                 self.endless.insert(pack);
@@ -358,15 +400,16 @@ impl Repairing {
     async fn batches(&mut self, suspects: &mut BTreeSet<PackId>) -> Result<Vec<BTreeSet<PackId>>> {
         let mut counts: BTreeMap<PackId, u64> = suspects.iter().map(|pack| (*pack, 0)).collect();
         let mut commits = AllCommits::of(&self.repository).await?;
-        while let Some((_, mut contents)) = commits.next().await? {
-            for row in contents.needed_blobs(&self.repository).await.unwrap_or_default() {
+        while let Some(mut contents) = self.next_commit(&mut commits).await? {
+            for row in self.needed(&mut contents).await? {
                 let is_there = self.packs.get(&row.at.pack).is_some_and(|length| row.at.end() <= *length);
                 if !is_there || counts.contains_key(&row.at.pack) {
                     *counts.entry(row.at.pack).or_default() += 1;
                 }
             }
         }
-        let room = self.resources.budget().octets() / 8 / ROW_OCTETS;
+        // As much as a third of what there is to read with.
+        let room = self.resources.budget().octets() / 3 / ROW_OCTETS;
         let (mut batches, mut batch, mut rows) = (Vec::new(), BTreeSet::new(), 0);
         for (pack, count) in counts {
             // Many commits may point at the same blob.
@@ -382,12 +425,30 @@ impl Repairing {
         Ok(batches)
     }
 
+    /// The next commit. A recovery goes on behind what the store does not give: the restore tells of it.
+    async fn next_commit(&self, commits: &mut AllCommits) -> Result<Option<Contents>> {
+        loop {
+            match commits.next().await {
+                Err(error) if self.is_dry && is_of_object(&error) => {}
+                next => return Ok(next?.map(|(_, contents)| contents)),
+            }
+        }
+    }
+
+    /// The blobs that a commit needs; none, if that is lost: what of a journal does not read is told apart.
+    async fn needed(&self, contents: &mut Contents) -> Result<Vec<Row>> {
+        match contents.needed_blobs(&self.repository).await {
+            Err(error) if self.is_dry && is_of_object(&error) => Ok(Vec::new()),
+            needed => unless_lost(needed),
+        }
+    }
+
     /// Repairs some packs.
     async fn batch(&mut self, batch: &BTreeSet<PackId>) -> Result<()> {
         let mut wanted: BTreeMap<PackId, BTreeMap<u64, Row>> = BTreeMap::new();
         let mut commits = AllCommits::of(&self.repository).await?;
-        while let Some((_, mut contents)) = commits.next().await? {
-            for row in contents.needed_blobs(&self.repository).await.unwrap_or_default() {
+        while let Some(mut contents) = self.next_commit(&mut commits).await? {
+            for row in self.needed(&mut contents).await? {
                 if batch.contains(&row.at.pack) {
                     wanted.entry(row.at.pack).or_default().insert(row.at.offset, row);
                 }
@@ -426,7 +487,11 @@ impl Repairing {
         let is_endless = self.endless.contains(&pack);
         let with_contents = is_endless && !self.is_dry;
         let examined = examine(&self.repository, &self.resources, pack, length, wanted, with_contents).await?;
-        let Examined { is_sound, unreadable, salvage } = examined;
+        let Examined { is_sound, unreadable, salvage, failure } = examined;
+        if let Some(error) = failure {
+            self.pass_over(pack, &error);
+            return self.unmoved(&moves, unreadable).await;
+        }
         if is_sound && unreadable.is_empty() {
             if !self.is_dry && self.marked.remove(&pack) {
                 unmark_bad(&self.repository, pack).await?;
@@ -452,7 +517,7 @@ impl Repairing {
     }
 
     /// The rows that moves do not bring back.
-    async fn unmoved(&self, moves: &Moves, rows: Vec<Row>) -> Result<Vec<Row>> {
+    async fn unmoved(&mut self, moves: &Moves, rows: Vec<Row>) -> Result<Vec<Row>> {
         if moves.places.is_empty() || rows.is_empty() {
             return Ok(rows);
         }
@@ -461,7 +526,7 @@ impl Repairing {
     }
 
     /// The offsets of blobs that read where moves say.
-    async fn moved(&self, moves: &Moves) -> Result<HashSet<u64>> {
+    async fn moved(&mut self, moves: &Moves) -> Result<HashSet<u64>> {
         let mut moved = HashSet::new();
         for (offset, rows) in &moves.places {
             for row in rows {
@@ -475,20 +540,30 @@ impl Repairing {
     }
 
     /// Whether a blob is where a row says.
-    async fn reads(&self, row: &Row) -> Result<bool> {
+    async fn reads(&mut self, row: &Row) -> Result<bool> {
         if self.condemned.contains(&row.at.pack)
             || self.packs.get(&row.at.pack).is_none_or(|length| row.at.end() > *length)
         {
             return Ok(false);
         }
-        copies::reads(&self.repository, &self.resources, row).await
+        match copies::reads(&self.repository, &self.resources, row).await {
+            Err(error) if is_of_object(&error) => {
+                self.pass_over(row.at.pack, &error);
+                Ok(false)
+            }
+            reads => reads,
+        }
+    }
+
+    /// Notes that the store does not give a pack.
+    fn pass_over(&mut self, pack: PackId, error: &Error) {
+        self.unreadable.entry(pack).or_insert_with(|| describe(error));
     }
 
     /// Says in moves where blobs are.
     async fn tell(&mut self, pack: PackId, moves: Vec<Move>) -> Result<()> {
         if self.is_dry {
-            self.found.push((pack, moves));
-            return Ok(());
+            return self.finds.add(pack, &moves);
         }
         write_moves(&self.repository, pack, &moves).await.map(drop)
     }
@@ -519,11 +594,11 @@ impl Repairing {
         let is_lost = |at: &Location| lost.contains(&(at.pack, at.offset));
         let mut commits = AllCommits::of(&self.repository).await?;
         while let Some((mailbox, mut contents)) = commits.next().await? {
-            let blobs = contents.blobs(&self.repository).await.unwrap_or_default();
+            let blobs = unless_lost(contents.blobs(&self.repository).await)?;
             if !blobs.iter().any(|row| is_lost(&row.at)) {
                 continue;
             }
-            for row in contents.rows(&self.repository).await.into_iter().flatten().flatten() {
+            for row in unless_lost(contents.rows(&self.repository).await)?.into_iter().flatten() {
                 let Ok(row) = row else { break };
                 if contents.is_forgotten(row.ordinal) {
                     continue;
@@ -539,11 +614,17 @@ impl Repairing {
     }
 }
 
+/// Whether an error is about the object that was asked for, so that others may be had all the same; not about who asked.
+fn is_of_object(error: &Error) -> bool {
+    use ErrorKind::{Damaged, Denied, NotFound, Throttled, Unavailable, Unsupported};
+    matches!(error.kind(), Damaged | NotFound | Unsupported | Denied | Unavailable | Throttled)
+}
+
 impl RepairReport {
-    /// Whether nothing is lost.
+    /// Whether nothing is lost, as far as the store gives it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.messages_lost == 0 && self.lost.is_empty()
+        self.messages_lost == 0 && self.lost.is_empty() && self.unreadable.is_empty()
     }
 
     fn lose(&mut self, failure: Failure, messages: u64) {

@@ -1,6 +1,6 @@
 //! Examining packs, and writing anew what can be read of one whose end is lost.
 
-use super::Repairing;
+use super::{Repairing, is_of_object};
 use crate::error::{Error, Result};
 use crate::pack::{FinishedPack, PackId, PackReader, Packer, ROWS_MAX, Row};
 use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN};
@@ -19,6 +19,8 @@ pub(super) struct Examined {
     pub(super) unreadable: Vec<Row>,
     /// What reads of a pack whose end is lost, if it was asked for: rows in order, and the pack's octets to read them from.
     pub(super) salvage: Option<Salvage>,
+    /// Why the store did not give it, though it may be as it was written.
+    pub(super) failure: Option<Error>,
 }
 
 /// What reads of a pack whose end is lost.
@@ -29,7 +31,7 @@ pub(super) struct Salvage {
     _permit: crate::budget::Permit,
 }
 
-/// Reads a whole pack: whether it is sound, and which of the rows `wanted` do not read; and all that reads, if that is to be written anew.
+/// Reads a whole pack, with up to two thirds of the budget: whether it is sound, and which of the rows `wanted` do not read; and all that reads, if that is to be written anew.
 pub(super) async fn examine(
     repository: &Repository,
     resources: &Resources,
@@ -38,19 +40,20 @@ pub(super) async fn examine(
     wanted: Vec<Row>,
     is_salvaged: bool,
 ) -> Result<Examined> {
-    let nothing = |unreadable| Examined { is_sound: false, unreadable, salvage: None };
-    // It is in memory twice, and what is written anew once more. A quarter of the budget is always to be had; a pack of another's larger budget must do with it.
-    let needed = length.saturating_mul(if is_salvaged { 3 } else { 2 }).min(resources.budget().octets() / 4);
+    let nothing = |unreadable, failure| Examined { is_sound: false, unreadable, salvage: None, failure };
+    // It is in memory twice, and what is written anew once more. A pack of another's larger budget must do with what there is.
+    let needed = length.saturating_mul(if is_salvaged { 3 } else { 2 }).min(resources.budget().octets() / 3 * 2);
     let permit = resources.budget().acquire(needed).await;
     let octets = match repository.read_pack(pack, length).await {
         Ok(octets) => octets,
-        Err(error) if error.is_loss() => return Ok(nothing(wanted)),
+        Err(error) if error.is_loss() => return Ok(nothing(wanted, None)),
+        Err(error) if is_of_object(&error) => return Ok(nothing(wanted, Some(error))),
         Err(error) => return Err(error),
     };
     let (secrets, domain) = (repository.secrets().clone(), repository.domain().clone());
     let examined = runtime::run(&**resources.executor(), move || {
         let Ok(reader) = PackReader::new(pack, &secrets, &octets) else {
-            return Examined { is_sound: false, unreadable: wanted, salvage: None };
+            return Examined { is_sound: false, unreadable: wanted, salvage: None, failure: None };
         };
         let mut is_sound = true;
         let mut copy = octets.to_vec();
@@ -74,7 +77,7 @@ pub(super) async fn examine(
             }
         }
         let salvage = is_salvaged.then_some(Salvage { reader: Arc::new(reader), octets, rows, _permit: permit });
-        Examined { is_sound, unreadable, salvage }
+        Examined { is_sound, unreadable, salvage, failure: None }
     });
     examined.await
 }

@@ -6,7 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MailboxName;
 use crate::repository::{
     APPROVAL_OCTETS_MAX, APPROVALS, Approval, BAD, BAD_OCTETS_MAX, BadMark, Heads, Journal, JournalHead, LostCommit,
-    NamedJournals, RUN_OCTETS_MAX, RUNS, RunRecord, is_there_now, mark_bad_anew, marked, named_journals, replace_run_record,
+    NamedJournals, RUN_OCTETS_MAX, RUNS, RunRecord, is_there_now, mark_bad_anew, marked, named_journals,
+    replace_run_record,
 };
 use crate::restore::Failure;
 use futures::TryStreamExt;

@@ -54,7 +54,7 @@ pub(crate) use run::{
     Active, Ended, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
     read_run_record, replace_run_record, run_key,
 };
-pub(crate) use salvage::{AllCommits, LostCommit, is_there_now};
+pub(crate) use salvage::{AllCommits, LostCommit, is_there_now, unless_lost};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, INDEX, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
     read_segments, segment_id, segment_rows, write_all_segments, write_full_segments, write_segment,

@@ -310,6 +310,14 @@ pub(crate) async fn is_there_now(repository: &Repository, head: &JournalHead) ->
     Ok(Heads::of(&journal).agree(head))
 }
 
+/// What was read; nothing, if that is lost. What else goes wrong is passed on: what the store does not give now is not nothing.
+pub(crate) fn unless_lost<T: Default>(read: Result<T>) -> Result<T> {
+    match read {
+        Err(error) if error.is_loss() => Ok(T::default()),
+        read => read,
+    }
+}
+
 /// Damage is what this is made for; what else goes wrong ends it.
 fn damage(error: Error) -> Result<Error> {
     match error.kind() {

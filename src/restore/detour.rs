@@ -1,7 +1,8 @@
 //! Detours: where blobs are fetched from instead of the place in their commit's table, once that has failed.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, PackId};
-use crate::repository::Moves;
+use crate::repository::{Move, Moves};
 use std::collections::{HashMap, HashSet};
 
 /// The most places that are tried for one blob.
@@ -15,6 +16,8 @@ pub(super) struct Detours {
     /// The packs whose moves were read.
     known: HashSet<PackId>,
     routes: HashMap<(PackId, u64), Route>,
+    /// What no moves tell of, in order: never forgotten.
+    finds: Vec<(PackId, u64, Location)>,
 }
 
 /// The other places of a blob, in the order in which they are tried.
@@ -24,7 +27,56 @@ struct Route {
     current: usize,
 }
 
+/// Where blobs were found that nothing in the repository tells of: by pack and offset. Takes no more memory than it was made for.
+#[derive(Debug, Default)]
+pub(crate) struct Finds {
+    places: Vec<(PackId, u64, Location)>,
+    places_max: usize,
+}
+
+impl Finds {
+    /// Room for as many as these octets hold.
+    pub(crate) fn new(octets: u64) -> Self {
+        let places_max = octets / size_of::<(PackId, u64, Location)>() as u64;
+        Self { places: Vec::new(), places_max: usize::try_from(places_max).unwrap_or(usize::MAX) }
+    }
+
+    /// Takes in where blobs of a pack are.
+    ///
+    /// # Errors
+    /// [`Limit`](ErrorKind::Limit) if there is no room for them.
+    pub(crate) fn add(&mut self, pack: PackId, moves: &[Move]) -> Result<()> {
+        if self.places_max - self.places.len() < moves.len() {
+            let what = "more damaged blobs were found elsewhere than there is memory for: give it a larger budget";
+            return Err(Error::new(ErrorKind::Limit, what));
+        }
+        if self.places.is_empty() && !moves.is_empty() {
+            // At once: a table that grows by copies is in memory twice.
+            self.places.reserve_exact(self.places_max);
+        }
+        self.places.extend(moves.iter().map(|one| (pack, one.offset, one.to.at)));
+        Ok(())
+    }
+}
+
 impl Detours {
+    /// Takes in where blobs are that no moves tell of, for good.
+    pub(super) fn keep(&mut self, finds: Finds) {
+        self.finds = finds.places;
+        self.finds.sort_unstable_by_key(|(pack, offset, _)| (*pack, *offset));
+    }
+
+    /// Whether any were found of this pack.
+    pub(super) fn has_finds(&self, pack: PackId) -> bool {
+        !self.finds_of(pack).is_empty()
+    }
+
+    fn finds_of(&self, pack: PackId) -> &[(PackId, u64, Location)] {
+        let begin = self.finds.partition_point(|(other, ..)| *other < pack);
+        let end = self.finds.partition_point(|(other, ..)| *other <= pack);
+        &self.finds[begin..end]
+    }
+
     /// Gives the places to fetch from. Those that are not the ones asked for are told in `taken`.
     pub(super) fn lead(
         &self,
@@ -47,7 +99,7 @@ impl Detours {
 
     /// Takes in where blobs of a pack are.
     pub(super) fn learn(&mut self, pack: PackId, moves: &Moves) {
-        if self.routes.len() + moves.places.len() > BLOBS_MAX {
+        if self.routes.len() + moves.places.len() + self.finds_of(pack).len() > BLOBS_MAX {
             self.known.clear();
             self.routes.clear();
         }
@@ -57,6 +109,10 @@ impl Detours {
             // Moves may lead in circles.
             let others = rows.iter().filter(|row| (row.at.pack, row.at.offset) != (pack, *offset));
             others.for_each(|row| route.add(row.at));
+        }
+        let finds: Vec<(u64, Location)> = self.finds_of(pack).iter().map(|(_, offset, at)| (*offset, *at)).collect();
+        for (offset, at) in finds {
+            self.routes.entry((pack, offset)).or_default().add(at);
         }
     }
 
@@ -129,6 +185,26 @@ mod tests {
         assert_eq!(led(&detours, at(1, 40)), at(4, 50));
         assert!(!detours.turn(at(1, 40), at(4, 50)));
         assert_eq!(led(&detours, at(1, 90)), at(1, 90), "a blob that was not moved stays where it is");
+    }
+
+    #[test]
+    fn what_was_found_and_no_moves_tell_of_outlasts_all_that_is_forgotten_for_want_of_room() {
+        let found = Move { offset: 40, to: Row { digest: Digest::new([0; 32]), at: at(2, 90) } };
+        let mut finds = Finds::new(64 * 2);
+        finds.add(PackId::new([1; 16]), &[found]).unwrap();
+        finds.add(PackId::new([3; 16]), &[found]).unwrap();
+        assert_eq!(finds.add(PackId::new([4; 16]), &[found]).unwrap_err().kind(), ErrorKind::Limit);
+        let mut detours = Detours::default();
+        detours.keep(finds);
+        for round in 0..2 {
+            assert!(!detours.is_known(PackId::new([1; 16])) && detours.has_finds(PackId::new([1; 16])));
+            detours.learn(PackId::new([1; 16]), &moves(&[(50, at(2, 40))]));
+            assert!(detours.turn(at(1, 40), at(1, 40)), "{round}");
+            assert_eq!(led(&detours, at(1, 40)), at(2, 90), "{round}");
+            let many: Vec<_> = (0..BLOBS_MAX as u64).map(|offset| (offset, at(5, offset))).collect();
+            detours.learn(PackId::new([4; 16]), &moves(&many));
+        }
+        assert!(!detours.has_finds(PackId::new([4; 16])));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reading blobs: ranges of packs, coalesced, several at once; and where a pack fails, wherever else its blobs are.
 
-use super::detour::Detours;
+use super::detour::{Detours, Finds};
 use crate::error::{Error, Result};
 use crate::pack::{HEADER, Location, PackId, PackReader};
 use crate::repository::{Moves, Repository, read_moves};
@@ -89,17 +89,21 @@ impl Fetcher {
         // The first one last: whatever is forgotten for want of room, its places are known then.
         for pack in [failed.pack, at.pack] {
             if !self.lock_detours().is_known(pack) {
-                // That nothing can be known of moves is no other damage: what failed is told.
-                let Ok(moves) = read_moves(&self.repository, pack).await else { return false };
+                let moves = match read_moves(&self.repository, pack).await {
+                    Ok(moves) => moves,
+                    Err(_) if self.lock_detours().has_finds(pack) => Moves::default(),
+                    // That nothing can be known of moves is no other damage: what failed is told.
+                    Err(_) => return false,
+                };
                 self.lock_detours().learn(pack, &moves);
             }
         }
         self.lock_detours().turn(at, failed)
     }
 
-    /// Takes in where blobs of a pack are.
-    pub(crate) fn learn(&self, pack: PackId, moves: &Moves) {
-        self.lock_detours().learn(pack, moves);
+    /// Takes in where blobs are that no moves tell of, for good.
+    pub(crate) fn keep(&self, finds: Finds) {
+        self.lock_detours().keep(finds);
     }
 
     fn lock_detours(&self) -> MutexGuard<'_, Detours> {

@@ -5,6 +5,7 @@ mod fetch;
 mod plan;
 mod rebuild;
 
+pub(crate) use detour::Finds;
 pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use plan::{Planned, Planner, Scope};
 pub(crate) use rebuild::{Progress, Rebuilding};
@@ -12,8 +13,7 @@ pub(crate) use rebuild::{Progress, Rebuilding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{describe, shown};
 use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
-use crate::pack::PackId;
-use crate::repository::{Journal, JournalName, LostCommit, Moves, Repository, told_names};
+use crate::repository::{Journal, JournalName, LostCommit, Repository, told_names};
 use crate::resources::Resources;
 use crate::runtime::{self, Executor};
 use crate::sink::{MailboxSink, Note, Sink};
@@ -124,9 +124,9 @@ impl Restore {
         self
     }
 
-    /// What is known already of where blobs of a damaged pack are.
-    pub(crate) fn learn(&self, pack: PackId, moves: &Moves) {
-        self.fetcher.learn(pack, moves);
+    /// Where blobs are that no moves tell of, for as long as this restore goes on.
+    pub(crate) fn keep(&self, finds: Finds) {
+        self.fetcher.keep(finds);
     }
 
     /// Restores. What is damaged fails by itself and is named; all else is restored, also of a mailbox whose journal is damaged. What is forgotten and
