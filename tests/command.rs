@@ -453,6 +453,40 @@ fn damage_is_found_named_and_ends_with_3() {
 }
 
 #[test]
+fn a_mailbox_of_which_nothing_reads_is_told_with_3_and_keeps_nobody_from_the_others() {
+    let place = Place::small();
+    place.push().ended(0);
+    let mailboxes = place.run(&["ls", "@/repository"]).ended(0);
+    let names: Vec<&str> = mailboxes.out.lines().skip(1).filter_map(|line| line.split_whitespace().last()).collect();
+    let commits = files(&place.path("repository/mailboxes"));
+    let journal = commits[0].parent().unwrap();
+    commits
+        .iter()
+        .filter(|commit| commit.starts_with(journal))
+        .for_each(|commit| fs::write(commit, "damaged").unwrap());
+
+    let listed = place.run(&["ls", "@/repository"]).ended(3);
+    let (there, damaged): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| listed.out.contains(*name));
+    assert!(there.len() == 2 && listed.err.starts_with(&format!("warning: {}: ", damaged[0])), "{listed:?}");
+    assert!(place.run(&["quarantine", "ls", "@/repository"]).ended(3).err.contains(damaged[0]));
+    let counted = place.run(&["stats", "@/repository"]).ended(3);
+    assert!(counted.row("mailboxes") == "3" && counted.out.contains(&format!("  {}: ", damaged[0])), "{counted:?}");
+    assert!(place.run(&["compare", "maildir:@/mail", "@/repository"]).ended(3).out.contains(damaged[0]));
+    place.run(&["forget", "@/repository", "--mailbox", there[0]]).ended(0);
+    let forgot = place.run(&["forget", "@/repository", "--all"]).ended(3);
+    assert!(forgot.row("mailboxes") == "1" && forgot.out.contains(&format!("  {}: ", damaged[0])), "{forgot:?}");
+    place.run(&["sweep", "@/repository"]).ended(1);
+
+    place.run(&["repair", "@/repository"]).ended(3);
+    let given_up = place.run(&["repair", "@/repository", "--give-up"]).ended(3);
+    assert_eq!(given_up.row("mailboxes that go on without"), "1");
+    place.run(&["sweep", "@/repository"]).ended(0);
+    place.push().ended(0);
+    assert_eq!(place.run(&["ls", "@/repository"]).ended(0).out, mailboxes.out);
+    place.run(&["check", "@/repository", "--read-data"]).ended(0);
+}
+
+#[test]
 fn a_damaged_pack_heals_with_the_mail_and_is_recovered_as_far_as_it_goes_without() {
     let place = Place::small();
     place.push().ended(0);

@@ -570,7 +570,11 @@ fn a_mailbox_whose_only_commit_is_damaged_is_told_by_name_keeps_no_other_from_an
     for (protection, is_ended) in protections().into_iter().zip([true, false]) {
         let (world, key) = World::single(&protection, is_ended);
         // One record alone says whose it is: that of the end, or the first one.
-        for key in world.keys().into_iter().filter(|key| is_ended && kind(key) == "runs/" && key.ends_with("-0000000000000000")) {
+        for key in world
+            .keys()
+            .into_iter()
+            .filter(|key| is_ended && kind(key) == "runs/" && key.ends_with("-0000000000000000"))
+        {
             block_on(world.store.delete(&key)).unwrap();
         }
         // What is flipped further behind leaves the head, and so the name.

@@ -35,6 +35,7 @@ fn add(account: &mut Account, report: &RepairReport, elapsed: Duration) {
     account.heading("Packs");
     account.count("there were", report.packs);
     account.count("bad", report.packs_bad);
+    account.count("not given", report.unreadable.len() as u64);
     account.count("marks taken away", report.packs_unmarked);
     account.count("written anew", report.packs_written);
     account.heading("Blobs");
@@ -53,7 +54,9 @@ fn add(account: &mut Account, report: &RepairReport, elapsed: Duration) {
     let lost =
         report.lost.iter().map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason));
     account.list("Lost", lost, report.lost.len() as u64);
+    account.list("Not given by the store", report.unreadable.iter().cloned(), report.unreadable.len() as u64);
     account.line(match (report.is_whole(), report.blobs_lost) {
+        (false, 0) if report.lost.is_empty() => "Not whole: some packs cannot be read now. Repair again when they can; recover brings back what else there is.",
         (true, _) => "Nothing is lost.",
         (false, 0) if report.given_up > 0 => "What could not be read is given up: push again, and what the source still has is there again.",
         (false, 0) => "Not whole: commits cannot be read. recover brings back all other messages; --give-up lets mailboxes go on without them.",
