@@ -122,7 +122,7 @@ impl Engine {
     /// Cancel safe: nothing is written.
     ///
     /// # Errors
-    /// Damage of a journal; what the store reports.
+    /// Damage of a run record; what the store reports of listings. Mailboxes whose journals do not read are in the report.
     pub async fn statistics(&self) -> Result<Statistics> {
         reading::statistics(&self.repository).await
     }

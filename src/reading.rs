@@ -328,6 +328,8 @@ pub(crate) async fn statistics(repository: &Repository) -> Result<Statistics> {
                 statistics.message_bytes += octets;
                 statistics.quarantined += quarantined;
             }
+            // It was forgotten since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => statistics.mailboxes -= 1,
             Err(error) => statistics.incomplete.push(Incomplete::new(mailbox.to_string(), &error)),
         }
     }

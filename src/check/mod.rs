@@ -116,7 +116,8 @@ impl Check {
     /// Nothing is written, but for [marks](Self::mark_bad); each is there or not.
     ///
     /// # Errors
-    /// What the store reports of listings. Damage is in the report; so is what the store does not give, with its reason, and is not [marked](Self::mark_bad).
+    /// What the store reports of listings; where data is read and a pack fails, also of commits. Damage is in the report; so is what else the store does not give, with its reason, and is not
+    /// [marked](Self::mark_bad).
     pub async fn finish(self) -> Result<CheckReport> {
         let mut report = CheckReport { schema: 1, ..CheckReport::default() };
         for (key, error) in check_config(&self.repository).await? {

@@ -212,7 +212,7 @@ impl Reserved {
     async fn of(resources: &Resources, is_dry: bool) -> Self {
         let budget = resources.budget();
         // In whole KiB, as permits are.
-        let share = budget.octets() / SHARE >> 10 << 10;
+        let share = budget.octets() / SHARE / 1024 * 1024;
         // Rows and reading; and finds, where nothing is written.
         let rest = if is_dry { share } else { SEGMENT_SET };
         let permit = budget.acquire(WORKING_SET + 4 * share + rest).await;
