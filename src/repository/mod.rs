@@ -42,14 +42,14 @@ pub(crate) use commit::{
 };
 pub(crate) use footer::read_footer;
 pub(crate) use forgetting::{carry, create_commit, only_named};
-pub(crate) use journal::{Contest, Journal, JournalHead, JournalName};
+pub(crate) use journal::{Contest, Journal, JournalHead, JournalName, Patience};
 pub(crate) use moves::{
     HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,
 };
 pub(crate) use opened::{Contents, Fetched as OpenCommit};
 pub(crate) use run::{
-    Active, Ended, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
-    read_run_record, replace_run_record, run_key,
+    Active, Ended, HEADS_MAX, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
+    note_heads, read_run_record, replace_run_record, run_key,
 };
 pub(crate) use salvage::{AllCommits, LostCommit};
 pub(crate) use segment::{

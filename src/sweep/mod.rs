@@ -104,7 +104,7 @@ struct View {
     mostly_dead: Vec<Old>,
     /// No blob is moved there: packs that are marked as damaged, and those that go. Told only if any pack is mostly dead.
     shunned: HashSet<PackId>,
-    /// Packs are left because their writers may be about to point at them.
+    /// Packs are left because their writers may be about to point at them; or a chain is to be fenced whose last record was lost.
     is_waiting: bool,
     /// A pack that is needed, and neither there nor moved.
     missing: Option<PackId>,
@@ -228,7 +228,8 @@ impl Sweep {
         scan.advance().await?;
         let missing = self.missing(&scan, &packs).await?;
         let mut mark = Mark::default();
-        let (mut few, mut is_waiting) = (Vec::new(), false);
+        let (mut few, mut is_waiting) = (Vec::new(), live.is_any_lost);
+        let live = live.writers;
         for (pack, length) in &packs {
             report.packs.count(*length);
             match scan.needed(pack) {
@@ -365,12 +366,10 @@ impl Sweep {
             Err(error) if error.kind() == ErrorKind::Damaged => None,
             found => found?,
         };
-        // Whoever found a verdict may have a mark in mind that was lost since: the fences may not have been made.
-        if found.is_none() || !mark.journals.is_empty() {
-            let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
-            report.fenced_writers += fenced.writers;
-            report.fenced_journals += fenced.journals;
-        }
+        // Also if there is a verdict: a repair makes an empty one where the mark was lost, before anybody has made the fences that later sweeps rely on.
+        let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
+        report.fenced_writers += fenced.writers;
+        report.fenced_journals += fenced.journals;
         let verdict = match found {
             Some(verdict) => verdict,
             None => {
