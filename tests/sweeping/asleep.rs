@@ -251,8 +251,9 @@ fn what_another_sweeper_pardoned_is_not_deleted_by_one_who_finds_it_needless_lat
                 return true;
             }
             // It reads its mark, and sees no verdict.
-            sweeper.paused.hold_after(2);
-            assert!(sweeper.drive(&mut sweeping).is_none());
+            let verdict = "sweeps/0000000000000001-verdict";
+            assert!(sweeper.drive_until(&mut sweeping, || sweeper.paused.has_come_to(verdict)));
+            assert!(!is_there(&scene.store, verdict));
             writer.wake();
             let other = scene.process(6);
             pardoned += sweep(&other).pardoned;

@@ -114,6 +114,8 @@ pub(crate) struct Paused {
 struct State {
     /// How many operations may begin; all, if not told.
     left: Option<usize>,
+    /// The key or prefix of the last operation that began.
+    last: String,
     waiting: Vec<Waker>,
 }
 
@@ -145,19 +147,21 @@ impl Paused {
         !self.state.lock().unwrap().waiting.is_empty()
     }
 
-    async fn pass(&self) {
+    /// Whether the last operation that began was on this object.
+    pub(crate) fn has_come_to(&self, key: &str) -> bool {
+        self.state.lock().unwrap().last == key
+    }
+
+    async fn pass(&self, key: &str) {
         future::poll_fn(|cx| {
             let mut state = self.state.lock().unwrap();
-            match &mut state.left {
-                None => return Poll::Ready(()),
-                Some(0) => {}
-                Some(left) => {
-                    *left -= 1;
-                    return Poll::Ready(());
-                }
+            if state.left == Some(0) {
+                state.waiting.push(cx.waker().clone());
+                return Poll::Pending;
             }
-            state.waiting.push(cx.waker().clone());
-            Poll::Pending
+            state.left = state.left.map(|left| left - 1);
+            key.clone_into(&mut state.last);
+            Poll::Ready(())
         })
         .await;
     }
@@ -166,31 +170,31 @@ impl Paused {
 impl Store for Paused {
     fn put<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<()>> {
         let again = payload.clone();
-        let put = self.pass().then(|()| self.inner.put(key, payload));
+        let put = self.pass(key).then(|()| self.inner.put(key, payload));
         if !self.writes_twice || !key.starts_with("packs/") {
             return put.boxed();
         }
-        put.then(|_| self.pass()).then(|()| self.inner.put(key, again)).boxed()
+        put.then(|_| self.pass(key)).then(|()| self.inner.put(key, again)).boxed()
     }
 
     fn create<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<Created>> {
-        self.pass().then(|()| self.inner.create(key, payload)).boxed()
+        self.pass(key).then(|()| self.inner.create(key, payload)).boxed()
     }
 
     fn read<'a>(&'a self, key: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes>> {
-        self.pass().then(|()| self.inner.read(key, range)).boxed()
+        self.pass(key).then(|()| self.inner.read(key, range)).boxed()
     }
 
     fn length<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
-        self.pass().then(|()| self.inner.length(key)).boxed()
+        self.pass(key).then(|()| self.inner.length(key)).boxed()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Listed>> {
-        let listed = self.pass().then(|()| self.inner.list(prefix).collect::<Vec<_>>());
+        let listed = self.pass(prefix).then(|()| self.inner.list(prefix).collect::<Vec<_>>());
         listed.map(stream::iter).flatten_stream().boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
-        self.pass().then(|()| self.inner.delete(key)).boxed()
+        self.pass(key).then(|()| self.inner.delete(key)).boxed()
     }
 }
