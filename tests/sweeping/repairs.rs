@@ -2,6 +2,7 @@
 
 use crate::common::{self, Delivered, Driven, World, delivered, push};
 use crate::processes::{Process, before_each_operation};
+use crate::scene::Scene;
 use crate::world::{self, SOURCE, forget, keys, mail, name, process, resources, settings, sweep};
 use futures::executor::block_on;
 use mailrail::message::Identity;
@@ -215,4 +216,39 @@ fn who_lost_the_record_of_a_run_must_be_told_that_no_run_goes_on_before_it_sweep
     refused("repaired");
     let swept = block_on(world.engine.sweep().alone(true).finish()).unwrap();
     assert_eq!(swept.deleted_packs.objects, packs.len() as u64);
+    // It need not be told again: a fence says so.
+    let again = sweep(&world.engine);
+    assert_eq!((again.bytes_freed(), again.epoch), (0, 0), "{again:#?}");
+}
+
+#[test]
+fn a_repair_of_an_open_sweeps_mark_lets_no_sleeping_writer_point_at_what_the_next_sweep_deletes() {
+    let (mut mended, mut acknowledged) = (0, 0);
+    let operations = before_each_operation(|at| {
+        let scene = Scene::new(false);
+        let what = format!("a writer that sleeps before operation {at}");
+        let asleep = scene.writer.asleep_after(at, scene.writer.transfer(&scene.source));
+        let is_over = asleep.is_done();
+        // A sweeper fences the writer's chain and dies before it fences a journal.
+        let records = keys(&scene.store, "runs/").len();
+        let sweeper = Process::new(&scene.store, &scene.clock, 700);
+        let mut dying = sweeper.sweep();
+        let is_fenced = sweeper.drive_until(&mut dying, || keys(&scene.store, "runs/").len() > records + 1);
+        drop(dying);
+        if is_fenced {
+            let mark = keys(&scene.store, "sweeps/").pop().unwrap();
+            flip(&scene.store, &mark);
+            let repaired = block_on(scene.process(701).repair().finish()).unwrap();
+            assert!(repaired.replaced.contains(&mark), "{what}: {repaired:#?}");
+            mended += 1;
+            for seed in 702..704 {
+                sweep(&scene.process(seed));
+            }
+        }
+        let (_, outcomes) = asleep.wake();
+        acknowledged += outcomes.len();
+        scene.verify(&outcomes, &what);
+        is_over
+    });
+    assert!(operations > 20 && mended > 10 && acknowledged > 100, "{operations}, {mended}, {acknowledged}");
 }
