@@ -57,8 +57,8 @@ pub(crate) use segment::{
     read_segments, segment_id, segment_rows, write_all_segments, write_full_segments, write_segment,
 };
 pub(crate) use sweeps::{
-    MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark, create_verdict,
-    latest_sweep, mend_sweeps, read_mark, read_verdict,
+    Latest, MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark,
+    create_verdict, latest_sweep, mend_sweeps, read_mark, read_verdict,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 
