@@ -9,7 +9,6 @@ use mailrail::message::MailboxName;
 use mailrail::repository::{RunId, SlotId};
 use mailrail::{Engine, Protection, Repository, Resources, Settings};
 use std::env;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread;
 
