@@ -22,8 +22,11 @@ pub struct Ledger {
     pub objects: u64,
     /// Mailboxes that were enumerated to their end.
     pub mailboxes: u64,
-    /// Mailboxes and folders that could not be enumerated to their end, by name with the reason; nothing in them was marked gone.
+    /// Mailboxes and folders that could not be enumerated to their end, by name with the reason; nothing in them was marked gone. Up to
+    /// [`INCOMPLETE_MAX`](Self::INCOMPLETE_MAX) of them.
     pub incomplete: Vec<Incomplete>,
+    /// How many more there are.
+    pub incomplete_unnamed: u64,
 }
 
 /// What became of everything that the source named.
@@ -163,6 +166,9 @@ pub fn describe(error: &Error) -> String {
 }
 
 impl Ledger {
+    /// The most mailboxes and folders that are named as [`incomplete`](Self::incomplete).
+    pub const INCOMPLETE_MAX: usize = 4096;
+
     /// Counts things that the source named.
     pub(crate) fn see(&mut self, count: u64) {
         self.messages.seen += count;
@@ -193,6 +199,15 @@ impl Ledger {
         self.messages.pending -= 1;
         self.messages.excluded += 1;
         *self.messages.exclusions.entry(reason).or_default() += 1;
+    }
+
+    /// A mailbox or folder could not be enumerated to its end.
+    pub(crate) fn miss(&mut self, name: String, error: &Error) {
+        if self.incomplete.len() < Self::INCOMPLETE_MAX {
+            self.incomplete.push(Incomplete::new(name, error));
+        } else {
+            self.incomplete_unnamed += 1;
+        }
     }
 
     /// Checks the law.
@@ -256,6 +271,14 @@ mod tests {
         assert!(!ledger.is_complete());
         ledger.messages.stored += 1;
         assert!(ledger.verify().is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_enumerated_is_named_up_to_a_number_and_counted_beyond() {
+        let mut ledger = Ledger::default();
+        (0..Ledger::INCOMPLETE_MAX + 3).for_each(|number| ledger.miss(number.to_string(), &Error::invalid("denied")));
+        assert_eq!((ledger.incomplete.len(), ledger.incomplete_unnamed), (Ledger::INCOMPLETE_MAX, 3));
+        assert!(!ledger.is_complete());
     }
 
     #[test]

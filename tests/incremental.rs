@@ -5,11 +5,14 @@
 mod common;
 
 use common::{Tree, World, assert_same, mbox, message, numbers, set_time, tree, with_attachment, write};
+use futures::TryStreamExt;
 use futures::executor::block_on;
 use mailrail::ledger::Ledger;
+use mailrail::message::MailboxName;
 use mailrail::runtime::Clock;
 use mailrail::sink::Sink;
 use mailrail::source::Source;
+use mailrail::store::Store;
 use mailrail::testing::{CountingStore, ManualClock, Operation};
 use mailrail::{Resources, Settings, sink, source};
 use std::fs;
@@ -132,6 +135,27 @@ fn alice() -> Nights {
 
 fn move_file(nights: &Nights, from: &str, to: &str) {
     fs::rename(nights.path(from), nights.path(to)).unwrap();
+}
+
+#[test]
+fn a_run_that_writes_to_more_journals_than_a_record_tells_notes_them_on_the_way() {
+    const MAILBOXES: usize = 300;
+    let world = World::inline();
+    let source = source::Memory::new(source::SourceId::new([1; 16]));
+    let name = |number: usize| MailboxName::new(format!("{number:0>60000}"));
+    for number in 0..MAILBOXES {
+        source.put(&name(number), "INBOX", "1", message(number as u64, 300));
+    }
+    let report = block_on(world.engine.transfer(source).finish()).unwrap();
+    assert_eq!(report.ledger.messages.stored, MAILBOXES as u64);
+    assert!(block_on(world.engine.check().finish()).unwrap().is_sound());
+    assert_eq!(block_on(world.engine.runs()).unwrap().len(), 1, "notes are no runs");
+    // Some record tells of each: whatever journal is gone, it is missed.
+    let commits: Vec<_> = block_on(world.memory.list("mailboxes/").try_collect()).unwrap();
+    assert_eq!(commits.len(), MAILBOXES);
+    commits.iter().for_each(|commit| block_on(world.memory.delete(&commit.key)).unwrap());
+    let check = block_on(world.engine.check().finish()).unwrap();
+    assert_eq!(check.damages, MAILBOXES as u64);
 }
 
 #[test]

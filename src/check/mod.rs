@@ -143,6 +143,8 @@ impl Check {
         self.records(&heads, &mut packs, &mut report).await?;
         if self.read_data {
             self.data(&mut packs, &mut report).await?;
+        } else {
+            report.notes.extend(packs.untold());
         }
         report.orphans = packs.lengths.keys().filter(|pack| !packs.wanted.contains(pack)).count() as u64;
         self.judge(&packs, &mut report).await;

@@ -127,6 +127,17 @@ impl Packs {
         failing.is_some_and(|failing| failing.is_broken || failing.broken.contains(&at.offset))
     }
 
+    /// What nobody can tell who reads no data: whether all of a pack that was found damaged once is elsewhere by now.
+    pub(super) fn untold(&self) -> Option<String> {
+        let is_untold = |pack: &&PackId| self.wanted.contains(*pack) && !self.failing.contains_key(*pack);
+        match self.marked.iter().filter(is_untold).count() {
+            0 => None,
+            packs => {
+                Some(format!("{packs} packs were found damaged before: whether they are healed, only their data tells"))
+            }
+        }
+    }
+
     /// What a failing pack is.
     pub(super) fn standing(&self, pack: PackId, failing: &Failing) -> Standing {
         match (failing.is_lost, self.marked.contains(&pack), self.lengths.contains_key(&pack)) {

@@ -575,18 +575,38 @@ async fn patiently<T, F: Future<Output = Result<T>> + Send>(
     name: JournalName,
     load: impl Fn() -> F + Send,
 ) -> Result<T> {
-    let mut seen = None;
+    let mut patience = Patience::default();
     loop {
         match load().await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
-                let listed = listed(repository, name).await?;
-                if seen.as_ref() == Some(&listed) {
-                    return Err(error);
-                }
-                seen = Some(listed);
-            }
+            Err(error) if error.is_loss() => patience.bear(repository, name, error).await?,
             loaded => return loaded,
         }
+    }
+}
+
+/// A reader's patience with a journal of which others delete what it has listed.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    seen: Option<Vec<(u64, u64)>>,
+    tries: u32,
+}
+
+impl Patience {
+    /// How often a journal is read before what does not read is damage, however the listings differ.
+    const TRIES_MAX: u32 = 64;
+
+    /// After something that was listed did not read: the journal is to be read again if what is listed is no longer the same.
+    ///
+    /// # Errors
+    /// The reader's own otherwise; what the store reports.
+    pub(crate) async fn bear(&mut self, repository: &Repository, name: JournalName, error: Error) -> Result<()> {
+        let listed = listed(repository, name).await?;
+        self.tries += 1;
+        if self.seen.as_ref() == Some(&listed) || self.tries >= Self::TRIES_MAX {
+            return Err(error);
+        }
+        self.seen = Some(listed);
+        Ok(())
     }
 }
 
@@ -655,4 +675,28 @@ pub(crate) struct JournalHead {
     pub(crate) mailbox: MailboxName,
     pub(crate) sequence: u64,
     pub(crate) digest: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::Protection;
+    use crate::store::MemoryStore;
+    use futures::executor::block_on;
+
+    #[test]
+    fn a_store_whose_listings_never_agree_does_not_keep_a_reader_for_ever() {
+        block_on(async {
+            let repository = Repository::open_or_create(Arc::new(MemoryStore::new()), Protection::None).await.unwrap();
+            let name = JournalName::new(&repository, &MailboxName::new("a"));
+            let mut patience = Patience::default();
+            for sequence in 1..u64::from(Patience::TRIES_MAX) {
+                repository.store().put(&name.commit(sequence), b"never a commit".to_vec().into()).await.unwrap();
+                patience.bear(&repository, name, Error::damaged("it does not read")).await.unwrap();
+            }
+            repository.store().put(&name.commit(0), b"one more".to_vec().into()).await.unwrap();
+            let error = patience.bear(&repository, name, Error::damaged("it does not read")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged);
+        });
+    }
 }

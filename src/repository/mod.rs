@@ -44,15 +44,15 @@ pub(crate) use commit::{
 };
 pub(crate) use footer::read_footer;
 pub(crate) use forgetting::{carry, create_commit, only_named};
-pub(crate) use journal::{Contest, Journal, JournalHead, JournalName};
+pub(crate) use journal::{Contest, Journal, JournalHead, JournalName, Patience};
 pub(crate) use moves::{
     HOPS_MAX, MOVES, Move, Moves, check_moves, moved_pack, open as open_moves, read_moves, write_moves,
 };
 pub(crate) use names::{NamedJournals, named_journals, told_names};
 pub(crate) use opened::{Contents, Fetched as OpenCommit};
 pub(crate) use run::{
-    Active, Ended, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
-    read_run_record, replace_run_record, run_key,
+    Active, Ended, HEADS_MAX, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
+    note_heads, read_run_record, replace_run_record, run_key,
 };
 pub(crate) use salvage::{AllCommits, LostCommit, is_there_now, unless_lost};
 pub(crate) use segment::{
@@ -60,8 +60,8 @@ pub(crate) use segment::{
     read_segments, segment_id, segment_rows, write_all_segments, write_full_segments, write_segment,
 };
 pub(crate) use sweeps::{
-    MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark, create_verdict,
-    latest_sweep, mend_sweeps, read_mark, read_verdict,
+    Latest, MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark,
+    create_verdict, latest_sweep, mend_sweeps, read_mark, read_verdict,
 };
 pub(crate) use twin::{CONFIG_COPY, check_config, mend_config};
 

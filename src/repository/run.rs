@@ -27,9 +27,11 @@ const SCHEMA: u64 = 1;
 const EXCLUSIONS: [Exclusion; 5] =
     [Exclusion::Temporary, Exclusion::Foreign, Exclusion::NotAFile, Exclusion::NotMail, Exclusion::TooLong];
 /// The longest record that is read, in octets.
-pub(crate) const OCTETS_MAX: u64 = 256 << 20;
-/// The most mailboxes that a record names.
-const MAILBOXES_MAX: usize = 1 << 22;
+pub(crate) const OCTETS_MAX: u64 = 64 << 20;
+/// The most mailboxes that a record names as those where its writer may commit.
+const MAILBOXES_MAX: usize = 1 << 20;
+/// The most journals of which a record tells the end. A run that writes to more notes them apart, on the way.
+pub(crate) const HEADS_MAX: usize = 1 << 16;
 
 const ACTIVE: u8 = 0;
 const ENDED: u8 = 1;
@@ -158,6 +160,14 @@ pub(crate) async fn read_run_record(repository: &Repository, token: &Token, numb
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Notes where journals end, in a chain of its own that is a single record; gives its length.
+pub(crate) async fn note_heads(repository: &Repository, started: u64, heads: Vec<JournalHead>) -> Result<u64> {
+    let noted = Ended { started, written: repository.now(), ledger: Ledger::default(), heads };
+    let token = repository.new_token()?;
+    let length = create_run_record(repository, &token, 0, &RunRecord::Noted(Box::new(noted))).await?;
+    length.ok_or_else(|| Error::internal("a token was drawn twice"))
 }
 
 /// Puts a record in the place of one that is damaged, or that tells of commits that are lost. The chain's numbers stay as they are.
@@ -291,7 +301,7 @@ impl Ended {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
         let (started, written) = (decoder.number()?, decoder.number()?);
         let ledger = ledger(decoder)?;
-        let heads = (0..decoder.count_up_to(34, MAILBOXES_MAX)?)
+        let heads = (0..decoder.count_up_to(34, HEADS_MAX)?)
             .map(|_| {
                 let mailbox = MailboxName::new(decoder.octets()?);
                 Ok(JournalHead { mailbox, sequence: decoder.counter()?, digest: Digest::new(decoder.array()?) })
@@ -302,8 +312,8 @@ impl Ended {
 }
 
 /// What a ledger counts, in the order in which a record tells it.
-fn numbers(ledger: &mut Ledger) -> [&mut u64; 16] {
-    let Ledger { messages, changes, bytes, objects, mailboxes, .. } = ledger;
+fn numbers(ledger: &mut Ledger) -> [&mut u64; 17] {
+    let Ledger { messages, changes, bytes, objects, mailboxes, incomplete_unnamed, .. } = ledger;
     [
         &mut messages.seen,
         &mut messages.stored,
@@ -321,6 +331,7 @@ fn numbers(ledger: &mut Ledger) -> [&mut u64; 16] {
         &mut bytes.written,
         objects,
         mailboxes,
+        incomplete_unnamed,
     ]
 }
 
@@ -329,7 +340,7 @@ fn ledger(decoder: &mut Decoder<'_>) -> Result<Ledger> {
     for number in numbers(&mut ledger) {
         *number = decoder.number()?;
     }
-    for _ in 0..decoder.count(2)? {
+    for _ in 0..decoder.count_up_to(2, Ledger::INCOMPLETE_MAX)? {
         let (name, reason) = (decoder.text()?.to_owned(), decoder.text()?.to_owned());
         ledger.incomplete.push(Incomplete { name, reason });
     }

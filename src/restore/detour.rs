@@ -5,8 +5,8 @@ use crate::pack::{Location, PackId};
 use crate::repository::{Move, Moves};
 use std::collections::{HashMap, HashSet};
 
-/// The most places that are tried for one blob.
-const PLACES_MAX: usize = 256;
+/// The most places that are tried for one blob, also where what is known of them was forgotten meanwhile and read again.
+pub(super) const PLACES_MAX: usize = 256;
 /// The most blobs of which other places are remembered (about 100 octets each); then all is forgotten, and read again where it is needed.
 const BLOBS_MAX: usize = 1 << 17;
 
@@ -97,12 +97,20 @@ impl Detours {
         self.known.contains(&pack)
     }
 
-    /// Takes in where blobs of a pack are.
-    pub(super) fn learn(&mut self, pack: PackId, moves: &Moves) {
+    /// Takes in where blobs of a pack are, for the sake of the blob that belongs `at` a place: whatever is forgotten for want of room, how far this one
+    /// has come is not.
+    pub(super) fn learn_for(&mut self, at: Location, pack: PackId, moves: &Moves) {
         if self.routes.len() + moves.places.len() + self.finds_of(pack).len() > BLOBS_MAX {
+            let kept = self.routes.remove_entry(&(at.pack, at.offset));
             self.known.clear();
             self.routes.clear();
+            self.routes.extend(kept);
         }
+        self.learn(pack, moves);
+    }
+
+    /// Takes in where blobs of a pack are.
+    fn learn(&mut self, pack: PackId, moves: &Moves) {
         self.known.insert(pack);
         for (offset, rows) in &moves.places {
             let route = self.routes.entry((pack, *offset)).or_default();
@@ -198,13 +206,35 @@ mod tests {
         detours.keep(finds);
         for round in 0..2 {
             assert!(!detours.is_known(PackId::new([1; 16])) && detours.has_finds(PackId::new([1; 16])));
-            detours.learn(PackId::new([1; 16]), &moves(&[(50, at(2, 40))]));
+            detours.learn_for(at(1, 40), PackId::new([1; 16]), &moves(&[(50, at(2, 40))]));
             assert!(detours.turn(at(1, 40), at(1, 40)), "{round}");
             assert_eq!(led(&detours, at(1, 40)), at(2, 90), "{round}");
             let many: Vec<_> = (0..BLOBS_MAX as u64).map(|offset| (offset, at(5, offset))).collect();
-            detours.learn(PackId::new([4; 16]), &moves(&many));
+            detours.learn_for(at(4, 0), PackId::new([4; 16]), &moves(&many));
         }
         assert!(!detours.has_finds(PackId::new([4; 16])));
+    }
+
+    #[test]
+    fn a_blob_comes_to_its_last_place_even_if_there_is_no_room_for_all_that_is_known() {
+        let mut detours = Detours::default();
+        let blob = at(1, 0);
+        let mut many: Vec<_> = (1..=BLOBS_MAX as u64).map(|offset| (offset, at(2, offset))).collect();
+        many.extend([(0, at(2, 0)), (0, at(3, 0)), (0, at(4, 0))]);
+        let many = moves(&many);
+        let (mut failed, nothing) = (blob, Moves::default());
+        for place in 2..=4 {
+            for pack in [failed.pack, blob.pack] {
+                if !detours.is_known(pack) {
+                    detours.learn_for(blob, pack, if pack == blob.pack { &many } else { &nothing });
+                }
+            }
+            assert!(detours.turn(blob, failed));
+            failed = led(&detours, blob);
+            assert_eq!(failed, at(place, 0));
+        }
+        detours.learn_for(blob, failed.pack, &nothing);
+        assert!(!detours.turn(blob, failed));
     }
 
     #[test]

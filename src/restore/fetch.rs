@@ -1,6 +1,6 @@
 //! Reading blobs: ranges of packs, coalesced, several at once; and where a pack fails, wherever else its blobs are.
 
-use super::detour::{Detours, Finds};
+use super::detour::{Detours, Finds, PLACES_MAX};
 use crate::error::{Error, Result};
 use crate::pack::{HEADER, Location, PackId, PackReader};
 use crate::repository::{Moves, Repository, read_moves};
@@ -71,6 +71,7 @@ impl Fetcher {
 
     /// The content of one blob, from wherever it reads.
     pub(crate) async fn blob(&self, at: Location, executor: &dyn Executor) -> Result<Vec<u8>> {
+        let mut tries = 0;
         loop {
             let fetched = self.fetch([at]).await;
             let place = fetched.place(&at);
@@ -78,7 +79,8 @@ impl Fetcher {
                 Ok(content) => return Ok(content),
                 Err(error) => error,
             };
-            if !self.is_elsewhere(at, place).await {
+            tries += 1;
+            if tries > PLACES_MAX || !self.is_elsewhere(at, place).await {
                 return Err(error);
             }
         }
@@ -95,7 +97,7 @@ impl Fetcher {
                     // That nothing can be known of moves is no other damage: what failed is told.
                     Err(_) => return false,
                 };
-                self.lock_detours().learn(pack, &moves);
+                self.lock_detours().learn_for(at, pack, &moves);
             }
         }
         self.lock_detours().turn(at, failed)

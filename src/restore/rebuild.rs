@@ -1,5 +1,6 @@
 //! Rebuilding one message on a worker: from recipe and pieces to octets that are verified before anybody sees them as a message.
 
+use super::detour::PLACES_MAX;
 use super::fetch::Fetched;
 use super::plan::Planned;
 use crate::digest::{Domain, Hasher};
@@ -19,6 +20,8 @@ pub(crate) struct Rebuilding {
     pieces: vec::IntoIter<Location>,
     /// The piece that did not read, as the table has it and as it was read.
     stuck: Option<(Location, Location)>,
+    /// How often the next piece did not read.
+    tries: usize,
     delivery: Option<Box<dyn Delivery>>,
 }
 
@@ -45,7 +48,7 @@ impl Rebuilding {
         }
         let delivery = Some(deliver(&row)?);
         let (rebuilder, hasher) = (Rebuilder::new(recipe), domain.hasher());
-        Ok(Self { row, rebuilder, hasher, length: 0, pieces: pieces.into_iter(), stuck: None, delivery })
+        Ok(Self { row, rebuilder, hasher, length: 0, pieces: pieces.into_iter(), stuck: None, tries: 0, delivery })
     }
 
     /// The next pieces that it needs, as many as `octets` of content allow, but at least one.
@@ -62,7 +65,7 @@ impl Rebuilding {
     /// The piece that ended the last [`advance`](Self::advance), if one did: its place in the table, and the place that was read. Fetched from elsewhere, the
     /// message goes on with it.
     pub(crate) fn take_stuck(&mut self) -> Option<(Location, Location)> {
-        self.stuck.take()
+        self.stuck.take().filter(|_| self.tries <= PLACES_MAX)
     }
 
     /// Whether a piece ended the last [`advance`](Self::advance).
@@ -72,7 +75,7 @@ impl Rebuilding {
 
     /// Rebuilds on with `count` more pieces, which were fetched.
     pub(crate) fn advance(&mut self, fetched: &Fetched, count: usize, notes: &mut Vec<Note>) -> Result<Progress> {
-        let Self { row, rebuilder, hasher, length, pieces, stuck, delivery } = self;
+        let Self { row, rebuilder, hasher, length, pieces, stuck, tries, delivery } = self;
         let delivery_open = delivery.as_mut().ok_or_else(|| Error::internal("a message is rebuilt already"))?;
         let mut out = |octets: &[u8]| {
             hasher.update(octets);
@@ -84,7 +87,11 @@ impl Rebuilding {
                 Need::Piece(_) => {
                     let next = pieces.as_slice().first().copied();
                     let at = next.ok_or_else(|| Error::damaged("a recipe needs more pieces than it has"))?;
-                    let content = fetched.blob(&at).inspect_err(|_| *stuck = Some((at, fetched.place(&at))))?;
+                    let content = fetched.blob(&at).inspect_err(|_| {
+                        *stuck = Some((at, fetched.place(&at)));
+                        *tries += 1;
+                    })?;
+                    *tries = 0;
                     pieces.next();
                     rebuilder.piece(&content, &mut out)?;
                 }

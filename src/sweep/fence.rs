@@ -8,16 +8,26 @@ use crate::repository::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The writers that may still commit: registered, not ended, not fenced.
+/// The writers that are not known to have ended.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// Those that may still commit: registered, not ended, not fenced.
+    pub(super) writers: BTreeSet<Token>,
+    /// There are chains whose last record was lost. Somebody vouches that their writers are dead, and a fence is to say so.
+    pub(super) is_any_lost: bool,
+}
+
+/// Who may write.
 ///
 /// # Errors
 /// Damage of a last record: it may be of a writer that lives. Unless `is_alone` (nobody writes): then a record that was lost is of nobody.
-pub(super) async fn live(repository: &Repository, is_alone: bool) -> Result<BTreeSet<Token>> {
-    let mut live = BTreeSet::new();
+pub(super) async fn live(repository: &Repository, is_alone: bool) -> Result<Live> {
+    let mut live = Live::default();
     for (token, last) in last_records(repository).await? {
         match read_run_record(repository, &token, last).await? {
-            Some(RunRecord::Active(_)) => drop(live.insert(token)),
+            Some(RunRecord::Active(_)) => drop(live.writers.insert(token)),
             Some(RunRecord::Lost { .. }) if !is_alone => return Err(lost(&token, last)),
+            Some(RunRecord::Lost { .. }) => live.is_any_lost = true,
             _ => {}
         }
     }
@@ -74,7 +84,14 @@ async fn fence_chain(
             // It ended long ago, and another sweep has deleted its record since it was listed.
             None => return Ok(None),
             Some(RunRecord::Ended(_) | RunRecord::Noted(_)) => return Ok(None),
-            Some(RunRecord::Lost { .. }) if is_alone => return Ok(None),
+            Some(RunRecord::Lost { .. }) if is_alone => {
+                // Whoever sweeps next need not be told again.
+                let fence = RunRecord::Fence { written: repository.now(), epoch };
+                if create_run_record(repository, token, last + 1, &fence).await?.is_some() {
+                    return Ok(None);
+                }
+                last += 1;
+            }
             Some(RunRecord::Lost { .. }) => return Err(lost(token, last)),
             Some(RunRecord::Fence { epoch: by, .. }) if by < epoch => return Ok(None),
             Some(RunRecord::Fence { .. }) => {
@@ -83,7 +100,7 @@ async fn fence_chain(
                 return match read_run_record(repository, token, before).await? {
                     Some(RunRecord::Active(active)) => Ok(Some(active.mailboxes)),
                     // All fences were made, and the sweep is over for others: they have deleted the record.
-                    _ if is_judged(repository, epoch).await? => Ok(None),
+                    _ if is_alone || is_judged(repository, epoch).await? => Ok(None),
                     _ => Err(Error::damaged("a writer's last record before its fence is missing")),
                 };
             }

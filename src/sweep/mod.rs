@@ -15,10 +15,11 @@ pub use forget::{Forget, ForgetReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, PackId};
 use crate::repository::{
-    BAD, HOPS_MAX, Journal, JournalName, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done, create_mark,
-    create_verdict, latest_sweep, marked, moved_pack, read_mark, read_moves, read_verdict,
+    BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done,
+    create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_moves, read_verdict,
 };
 use crate::resources::Resources;
+use fence::Live;
 use futures::{StreamExt, TryStreamExt, stream};
 use rewrite::{CONTENTS_OCTETS, Contents, Old, Rewrite};
 use scan::Scan;
@@ -104,10 +105,21 @@ struct View {
     mostly_dead: Vec<Old>,
     /// No blob is moved there: packs that are marked as damaged, and those that go. Told only if any pack is mostly dead.
     shunned: HashSet<PackId>,
-    /// Packs are left because their writers may be about to point at them.
+    /// Packs are left because their writers may be about to point at them; or a chain is to be fenced whose last record was lost.
     is_waiting: bool,
     /// A pack that is needed, and neither there nor moved.
     missing: Option<PackId>,
+}
+
+/// The packs that something is to be done about.
+#[derive(Default)]
+struct Sorted {
+    /// Nobody needs them. Sorted.
+    needless: Vec<PackId>,
+    /// Of them few octets are needed.
+    few: Vec<Old>,
+    /// See [`View`].
+    is_waiting: bool,
 }
 
 impl Sweep {
@@ -165,45 +177,47 @@ impl Sweep {
         let _tables = budget
             .try_acquire(CONTENTS_OCTETS.min(budget.octets() / 8))
             .ok_or_else(|| Error::new(ErrorKind::Limit, "the sweep needs more memory than the budget has now"))?;
-        let mut looks = 0;
-        let view = loop {
-            looks += 1;
-            if looks > LOOKS_MAX {
-                let what = "other sweeps come between again and again, or the store does not keep what is written";
-                return Err(Error::new(ErrorKind::Unavailable, what));
-            }
-            let latest = latest_sweep(&self.repository).await?;
-            if latest.is_open && !self.dry_run {
-                report.resumed += 1;
-                self.carry_out(latest.epoch, None, &mut report).await?;
-                continue;
-            }
-            let mut view = self.look(&mut report).await?;
-            if let Some(pack) = view.missing {
-                if latest_sweep(&self.repository).await? != latest {
-                    // Another sweep may have moved it away meanwhile.
-                    continue;
-                }
-                return Err(Error::damaged(format!("pack {pack} is missing: repair before anything is swept")));
-            }
-            if self.dry_run {
-                break view;
-            }
-            if !self.rewrite(&mut view, latest.epoch, &mut report).await? {
-                continue;
-            }
-            // Writers whose packs are spared are fenced, even if nothing else is to be done: else what the dead left would stay.
-            if view.mark == Mark::default() && !view.is_waiting {
-                break view;
-            }
-            let epoch = latest.epoch + 1;
-            if create_mark(&self.repository, epoch, &view.mark).await? {
-                report.epoch = epoch;
-                self.carry_out(epoch, Some(view.scan), &mut report).await?;
+        if self.dry_run {
+            return self.told(report).await;
+        }
+        for _ in 0..LOOKS_MAX {
+            if self.turn(&mut report).await? {
                 return self.tidied(report).await;
             }
-        };
-        if self.dry_run {
+        }
+        Err(overtaken())
+    }
+
+    /// Carries out what another left open, or looks, marks what goes and carries that out. False if it is to be done again, because of others.
+    async fn turn(&self, report: &mut SweepReport) -> Result<bool> {
+        let latest = latest_sweep(&self.repository).await?;
+        if latest.is_open {
+            report.resumed += 1;
+            self.carry_out(latest.epoch, None, report).await?;
+            return Ok(false);
+        }
+        let Some(mut view) = self.view(latest, report).await? else { return Ok(false) };
+        if !self.rewrite(&mut view, latest.epoch, report).await? {
+            return Ok(false);
+        }
+        // Writers whose packs are spared are fenced, even if nothing else is to be done: else what the dead left would stay.
+        if view.mark == Mark::default() && !view.is_waiting {
+            return Ok(true);
+        }
+        let epoch = latest.epoch + 1;
+        if !create_mark(&self.repository, epoch, &view.mark).await? {
+            return Ok(false);
+        }
+        report.epoch = epoch;
+        self.carry_out(epoch, Some(view.scan), report).await?;
+        Ok(true)
+    }
+
+    /// Only tells what would go.
+    async fn told(&self, mut report: SweepReport) -> Result<SweepReport> {
+        for _ in 0..LOOKS_MAX {
+            let latest = latest_sweep(&self.repository).await?;
+            let Some(view) = self.view(latest, &mut report).await? else { continue };
             let condemned: HashSet<PackId> = view.mark.packs.into_iter().collect();
             let going = view.packs.iter().filter(|(pack, _)| condemned.contains(pack));
             going.for_each(|(_, length)| report.deleted_packs.count(*length));
@@ -214,50 +228,73 @@ impl Sweep {
             }
             return Ok(report);
         }
-        self.tidied(report).await
+        Err(overtaken())
     }
 
-    /// Lists what there is, and what of it nobody needs.
+    /// What there is, and what of it nobody needs. `None` if another sweep, later than `latest`, has moved something away meanwhile.
+    async fn view(&self, latest: Latest, report: &mut SweepReport) -> Result<Option<View>> {
+        let view = self.look(report).await?;
+        match view.missing {
+            None => Ok(Some(view)),
+            Some(_) if latest_sweep(&self.repository).await? != latest => Ok(None),
+            Some(pack) => Err(Error::damaged(format!("pack {pack} is missing: repair before anything is swept"))),
+        }
+    }
+
     async fn look(&self, report: &mut SweepReport) -> Result<View> {
-        (report.packs, report.spared) = (Counted::default(), Counted::default());
-        (report.partly_needed, report.mostly_dead) = (Counted::default(), Counted::default());
         let mut scan = Scan::new(self.repository.clone(), self.resources.clone());
         // This order: a pack that is listed is of a writer who registered before; and what a writer committed who has ended since is read after.
         let packs = self.packs(&mut scan).await?;
         let live = fence::live(&self.repository, self.is_alone).await?;
         scan.advance().await?;
         let missing = self.missing(&scan, &packs).await?;
-        let mut mark = Mark::default();
-        let (mut few, mut is_waiting) = (Vec::new(), false);
-        for (pack, length) in &packs {
+        let Sorted { needless, few, is_waiting } = self.sort(&packs, &scan, &live, report);
+        let mut mark = Mark { packs: needless, journals: self.forgotten_journals(&scan).await?, ..Mark::default() };
+        // A verdict may find that what was to be moved is not needed at all: both together are no more than a record holds.
+        mark.packs.truncate(MARKED_MAX / 2);
+        let shunned = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
+        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), shunned, is_waiting, missing };
+        view.mostly_dead = self.mostly_dead(few, &view, report).await?;
+        Ok(view)
+    }
+
+    /// Tells packs that nobody needs from those of which little is needed, and counts.
+    fn sort(&self, packs: &[(PackId, u64)], scan: &Scan, live: &Live, report: &mut SweepReport) -> Sorted {
+        (report.packs, report.spared, report.partly_needed) = Default::default();
+        let mut sorted = Sorted { is_waiting: live.is_any_lost, ..Sorted::default() };
+        for (pack, length) in packs {
             report.packs.count(*length);
+            let is_live = live.writers.contains(&pack.writer());
             match scan.needed(pack) {
                 Some(needed) => {
                     if needed.octets * 100 < length * self.needed_percent_min {
-                        let is_live = live.contains(&pack.writer());
-                        is_waiting |= is_live;
-                        few.extend((!is_live).then_some(Old { pack: *pack, length: *length }));
+                        sorted.is_waiting |= is_live;
+                        sorted.few.extend((!is_live).then_some(Old { pack: *pack, length: *length }));
                     }
                     // Header and footer are no blob's.
                     if needed.octets < length - length / 16 {
                         report.partly_needed.count(needed.octets);
                     }
                 }
-                None if live.contains(&pack.writer()) => {
-                    is_waiting = true;
+                None if is_live => {
+                    sorted.is_waiting = true;
                     report.spared.count(*length);
                 }
-                None => mark.packs.push(*pack),
+                None => sorted.needless.push(*pack),
             }
         }
         // What is said of packs that are gone, and that nobody needs any more, goes as well.
         let is_needless = |pack: &&PackId| {
-            length_of(&packs, pack).is_none() && scan.needed(pack).is_none() && !live.contains(&pack.writer())
+            length_of(packs, pack).is_none() && scan.needed(pack).is_none() && !live.writers.contains(&pack.writer())
         };
-        mark.packs.extend(scan.moved().filter(is_needless));
-        mark.packs.sort_unstable();
-        // A verdict may find that what was to be moved is not needed at all: both together are no more than a record holds.
-        mark.packs.truncate(MARKED_MAX / 2);
+        sorted.needless.extend(scan.moved().filter(is_needless));
+        sorted.needless.sort_unstable();
+        sorted
+    }
+
+    /// The journals in which commits are left that are forgotten, each with its latest forgetting checkpoint.
+    async fn forgotten_journals(&self, scan: &Scan) -> Result<Vec<(JournalName, u64)>> {
+        let mut journals = Vec::new();
         for (name, sequence) in &scan.forgotten {
             let forgotten = match forgotten_commits(&self.repository, *name, *sequence).await {
                 Ok(forgotten) => forgotten,
@@ -265,14 +302,11 @@ impl Sweep {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            if !forgotten.is_empty() && mark.journals.len() < MARKED_MAX {
-                mark.journals.push((*name, *sequence));
+            if !forgotten.is_empty() && journals.len() < MARKED_MAX {
+                journals.push((*name, *sequence));
             }
         }
-        let shunned = if few.is_empty() { HashSet::new() } else { bad_packs(&self.repository).await? };
-        let mut view = View { packs, scan, mark, mostly_dead: Vec::new(), shunned, is_waiting, missing };
-        view.mostly_dead = self.mostly_dead(few, &view, report).await?;
-        Ok(view)
+        Ok(journals)
     }
 
     /// A needed pack that is not there, nor is all that is needed of it in packs that are: a repair may find it in a pack that nobody seems to need. Those that are
@@ -304,10 +338,8 @@ impl Sweep {
 
     /// Of packs of which few octets are needed, those that hold much else.
     async fn mostly_dead(&self, few: Vec<Old>, view: &View, report: &mut SweepReport) -> Result<Vec<Old>> {
+        report.mostly_dead = Counted::default();
         let mut mostly_dead = Vec::new();
-        if few.is_empty() {
-            return Ok(mostly_dead);
-        }
         // What is known to be damaged is for a repair.
         for old in few.into_iter().filter(|old| !view.shunned.contains(&old.pack)).take(MARKED_MAX / 2) {
             let Some(contents) = view.contents(&self.repository, &old).await? else { continue };
@@ -365,12 +397,10 @@ impl Sweep {
             Err(error) if error.kind() == ErrorKind::Damaged => None,
             found => found?,
         };
-        // Whoever found a verdict may have a mark in mind that was lost since: the fences may not have been made.
-        if found.is_none() || !mark.journals.is_empty() {
-            let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
-            report.fenced_writers += fenced.writers;
-            report.fenced_journals += fenced.journals;
-        }
+        // Also if there is a verdict: a repair makes an empty one where the mark was lost, before anybody has made the fences that later sweeps rely on.
+        let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
+        report.fenced_writers += fenced.writers;
+        report.fenced_journals += fenced.journals;
         let verdict = match found {
             Some(verdict) => verdict,
             None => {
@@ -479,6 +509,11 @@ impl View {
             None => Ok(None),
         }
     }
+}
+
+fn overtaken() -> Error {
+    let what = "other sweeps come between again and again, or the store does not keep what is written";
+    Error::new(ErrorKind::Unavailable, what)
 }
 
 fn length_of(packs: &[(PackId, u64)], pack: &PackId) -> Option<u64> {

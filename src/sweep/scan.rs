@@ -4,7 +4,8 @@ use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
-    HOPS_MAX, Journal, JournalName, MOVES, Move, OpenCommit, Repository, Section, decode_blobs, moved_pack, open_moves,
+    HOPS_MAX, Journal, JournalName, MOVES, Move, OpenCommit, Patience, Repository, Section, decode_blobs, moved_pack,
+    open_moves,
 };
 use crate::resources::Resources;
 use futures::TryStreamExt;
@@ -162,22 +163,17 @@ impl Scan {
     /// Reads a journal, from `next` on if it was read until there; anew if another sweep has deleted some of it since it was listed. What was taken for
     /// needed until then stays so, which does no harm.
     async fn patiently(&mut self, name: JournalName, mut next: Option<u64>) -> Result<()> {
-        let mut seen = None;
+        let mut patience = Patience::default();
         loop {
             let read = match next {
                 Some(next) => self.since(name, next).await,
                 None => self.journal(name).await,
             };
             match read {
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
-                    let listed = name.sequences(&self.repository).await?;
-                    if seen.as_ref() == Some(&listed) {
-                        return Err(error);
-                    }
-                    (seen, next) = (Some(listed), None);
-                }
+                Err(error) if error.is_loss() => patience.bear(&self.repository, name, error).await?,
                 read => return read,
             }
+            next = None;
         }
     }
 

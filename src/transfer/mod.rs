@@ -46,6 +46,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+/// The most octets of mailboxes' names that are kept for the run's last record.
+const HEADS_OCTETS_MAX: usize = 8 << 20;
+
 /// What became of one message, or of a container's unchanged messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -136,6 +139,8 @@ pub struct Transfer {
     ledger: Ledger,
     started: u64,
     heads: BTreeMap<usize, JournalHead>,
+    /// Octets of the names in `heads`.
+    heads_octets: usize,
     outcomes: VecDeque<Outcome>,
     with_outcomes: bool,
     failure: Option<Error>,
@@ -206,6 +211,8 @@ enum Event {
         committed: Committed,
     },
     SegmentWritten(u64),
+    /// A record of where journals end is written, of this length.
+    Noted(u64),
     Recorded(RunId, u64),
 }
 
@@ -281,6 +288,7 @@ impl Transfer {
             ledger: Ledger::default(),
             started,
             heads: BTreeMap::new(),
+            heads_octets: 0,
             outcomes: VecDeque::new(),
             with_outcomes: true,
             failure: None,

@@ -8,7 +8,7 @@ use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
 use crate::error::Error;
 use crate::pack::{FinishedPack, Packer, Row};
-use crate::repository::{CompressedBlock, Ended, write_segment};
+use crate::repository::{CompressedBlock, Ended, note_heads, write_segment};
 use crate::runtime;
 use crate::store::Payload;
 use futures::FutureExt;
@@ -294,6 +294,14 @@ impl Transfer {
         let repository = self.shared.repository.clone();
         let write = async move { Ok(Event::SegmentWritten(write_segment(&repository, &mut rows, &[]).await?)) };
         self.tasks.push(write.boxed());
+    }
+
+    /// Writes where journals end by now: the run's own record cannot tell of that many.
+    pub(super) fn note_heads(&mut self) {
+        self.heads_octets = 0;
+        let heads = std::mem::take(&mut self.heads).into_values().collect();
+        let (repository, started) = (self.shared.repository.clone(), self.started);
+        self.tasks.push(async move { Ok(Event::Noted(note_heads(&repository, started, heads).await?)) }.boxed());
     }
 
     /// Ends the wait for something to be appended.

@@ -5,12 +5,11 @@ use super::gather::{Builder, Gatherer};
 use super::intake::{Found, Intake, Opened, Taken};
 use super::lane::{Lane, Output, Step};
 use super::state::{BatchPermit, Work};
-use super::{Event, Outcome, Phase, Shared, Transfer};
+use super::{Event, HEADS_OCTETS_MAX, Outcome, Phase, Shared, Transfer};
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::Incomplete;
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
+use crate::repository::{HEADS_MAX, JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
 
 impl Transfer {
     pub(super) fn handle(&mut self, event: Event) {
@@ -48,8 +47,13 @@ impl Transfer {
                     gatherer.compressed(serial, slot, block);
                 }
             }
-            Event::Committed { mailbox, committed } => self.committed(mailbox, committed),
-            Event::SegmentWritten(length) => self.wrote(length),
+            Event::Committed { mailbox, committed } => {
+                self.committed(mailbox, committed);
+                if self.heads.len() >= HEADS_MAX || self.heads_octets >= HEADS_OCTETS_MAX {
+                    self.note_heads();
+                }
+            }
+            Event::SegmentWritten(length) | Event::Noted(length) => self.wrote(length),
             Event::Recorded(run, length) => {
                 self.run = Some(run);
                 self.wrote(length);
@@ -68,7 +72,7 @@ impl Transfer {
             }
             Ok(Taken::Unopened(mailbox, error)) => {
                 let name = mailbox.map_or_else(|| "a mailbox".to_owned(), |name| name.to_string());
-                self.ledger.incomplete.push(Incomplete::new(name, &error));
+                self.ledger.miss(name, &error);
             }
             Ok(Taken::Pause) => self.is_paused = true,
             Ok(Taken::Ready) => self.wake_up(),
@@ -104,7 +108,7 @@ impl Transfer {
         excluded.into_iter().for_each(|reason| self.ledger.exclude(reason));
         for (name, error) in failed {
             let name = String::from_utf8_lossy(&name).into_owned();
-            self.ledger.incomplete.push(Incomplete::new(name, &error));
+            self.ledger.miss(name, &error);
         }
         for (folder, identity, messages) in unchanged {
             self.ledger.keep(messages);
@@ -229,6 +233,7 @@ impl Transfer {
         gatherer.is_committing = false;
         if let Some((sequence, digest)) = tail.head() {
             let mailbox_name = (*gatherer.mailbox).clone();
+            self.heads_octets += mailbox_name.as_bytes().len();
             self.heads.insert(mailbox, JournalHead { mailbox: mailbox_name, sequence, digest });
         }
         *slot = Some(tail);
@@ -268,7 +273,7 @@ impl Transfer {
             // Whoever waited may have gone.
             let _ = ticket.send(Err(error()));
         }
-        self.ledger.incomplete.push(Incomplete::new(name, &error()));
+        self.ledger.miss(name, &error());
         builder.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
     }
 

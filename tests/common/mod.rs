@@ -293,18 +293,22 @@ impl<T> Driven<T> {
 
     /// Polls it until it waits for something outside of itself; its output if it is done.
     pub fn poll(&mut self) -> Option<T> {
-        let waker = Waker::from(Arc::clone(&self.is_woken));
-        let future = self.future.as_mut().expect("it is done already");
         loop {
-            self.is_woken.0.store(false, Ordering::SeqCst);
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                self.future = None;
-                return Some(output);
-            }
-            if !self.is_woken.0.load(Ordering::SeqCst) {
-                return None;
+            let output = self.poll_once();
+            if output.is_some() || !self.is_woken() {
+                return output;
             }
         }
+    }
+
+    /// Polls it once, even if it could get on at once; its output if it is done.
+    pub fn poll_once(&mut self) -> Option<T> {
+        let waker = Waker::from(Arc::clone(&self.is_woken));
+        let future = self.future.as_mut().expect("it is done already");
+        self.is_woken.0.store(false, Ordering::SeqCst);
+        let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) else { return None };
+        self.future = None;
+        Some(output)
     }
 
     /// Whether it can get on since it was last polled.

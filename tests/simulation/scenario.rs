@@ -311,6 +311,8 @@ impl Story {
             Phase::Rewrite,
             Phase::Rewrite,
             Phase::Rewrite,
+            Phase::Rewrite,
+            Phase::Rewrite,
             Phase::Mark,
             Phase::Mark,
             Phase::Mark,

@@ -1,5 +1,6 @@
 //! The world of one seed: processes that are polled as the seed decides, what they share, and the model that they are held to.
 
+use crate::common::Driven;
 use crate::coverage::Event;
 use crate::history::{self, History};
 use crate::mail;
@@ -17,11 +18,8 @@ use mailrail::sweep::SweepReport;
 use mailrail::testing::source::{Fault, Scripted};
 use mailrail::{Engine, Error, ErrorKind, Protection};
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 /// More polls and events than any round takes.
 const STEPS_MAX: u64 = 100_000;
@@ -84,8 +82,7 @@ struct Running {
     number: usize,
     generation: usize,
     role: Role,
-    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    is_woken: Arc<Woken>,
+    driven: Option<Driven<()>>,
     record: Records,
     stop: Option<oneshot::Sender<()>>,
     /// How many commits had come late when it began.
@@ -127,14 +124,6 @@ pub struct Round {
     pub stored: u64,
     /// How many messages its runs said that they could not read.
     pub quarantined: u64,
-}
-
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 impl World {
@@ -318,14 +307,11 @@ impl World {
     ) -> &mut Running {
         let (late, generation) = (self.late, self.model.generation);
         self.network.log(|| format!("p{number} begins: {role:?} of generation {generation}"));
-        let is_woken = Arc::new(Woken(AtomicBool::new(true)));
-        let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(future);
         self.running.push(Running {
             number,
             generation,
             role,
-            future: Some(future),
-            is_woken,
+            driven: Some(Driven::new(future)),
             record,
             stop: None,
             late,
@@ -348,12 +334,12 @@ impl World {
             if !ready.is_empty() {
                 let at = *self.random.pick(&ready);
                 self.poll(at)?;
-            } else if self.running.iter().all(|running| running.future.is_none()) {
+            } else if self.running.iter().all(|running| running.driven.is_none()) {
                 return self.conclude();
             } else if !self.network.step() {
                 return Err(format!(
                     "{} wait for nothing",
-                    self.running.iter().filter(|running| running.future.is_some()).count()
+                    self.running.iter().filter(|running| running.driven.is_some()).count()
                 ));
             }
             self.take_forgotten();
@@ -365,11 +351,9 @@ impl World {
 
     fn poll(&mut self, at: usize) -> Result<(), String> {
         let running = &mut self.running[at];
-        running.is_woken.0.store(false, Ordering::SeqCst);
-        let Some(future) = &mut running.future else { return Ok(()) };
-        let waker = Waker::from(Arc::clone(&running.is_woken));
-        if let Poll::Ready(()) = future.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
-            running.future = None;
+        let Some(driven) = &mut running.driven else { return Ok(()) };
+        if driven.poll_once().is_some() {
+            running.driven = None;
         }
         let told = std::mem::take(&mut running.record.borrow_mut().told);
         let swept = std::mem::take(&mut running.record.borrow_mut().swept);
@@ -387,7 +371,7 @@ impl World {
         }
         swept.iter().for_each(|report| self.count_sweep(report));
         let running = &self.running[at];
-        if running.future.is_none() && running.role == Role::Push && running.is_complete() && running.late == self.late
+        if running.driven.is_none() && running.role == Role::Push && running.is_complete() && running.late == self.late
         {
             let forgotten = running.forgotten.keys().copied().collect();
             self.model.complete(running.generation, &forgotten);
@@ -481,8 +465,8 @@ impl World {
         });
         let running = self.running.iter_mut();
         let ended = running.filter(|running| blow.manner == Manner::Power || running.number == blow.process);
-        let futures: Vec<_> = ended.filter_map(|running| running.future.take()).collect();
-        self.network.ending(blow.manner, || drop(futures));
+        let driven: Vec<_> = ended.filter_map(|running| running.driven.take()).collect();
+        self.network.ending(blow.manner, || drop(driven));
     }
 
     /// What is to be said of processes that have ended.
@@ -694,7 +678,7 @@ impl World {
 
 impl Running {
     fn is_ready(&self) -> bool {
-        self.future.is_some() && self.is_woken.0.load(Ordering::SeqCst)
+        self.driven.as_ref().is_some_and(Driven::is_woken)
     }
 
     fn is_complete(&self) -> bool {

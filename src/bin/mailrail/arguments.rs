@@ -9,7 +9,6 @@ use mailrail::message::MailboxName;
 use mailrail::repository::{RunId, SlotId};
 use mailrail::{Engine, Protection, Repository, Resources, Settings};
 use std::env;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread;
 
@@ -369,17 +368,7 @@ fn a_repository() -> impl TypedValueParser<Value = PathBuf> {
 }
 
 fn a_mailbox() -> impl TypedValueParser<Value = MailboxName> {
-    OsStringValueParser::new().map(|name| MailboxName::new(octets(name)))
-}
-
-#[cfg(unix)]
-fn octets(name: OsString) -> Vec<u8> {
-    std::os::unix::ffi::OsStringExt::into_vec(name)
-}
-
-#[cfg(not(unix))]
-fn octets(name: OsString) -> Vec<u8> {
-    name.to_string_lossy().into_owned().into_bytes()
+    OsStringValueParser::new().map(|name| MailboxName::new(values::octets(name)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::Status;
 use crate::arguments::{Check, Common};
 use crate::failure::Failure;
-use crate::output::{Account, named, object, print_json};
+use crate::output::{Account, failures, object, print_json};
 use crate::progress::Progress;
 use crate::repository;
 use mailrail::Settings;
@@ -54,11 +54,7 @@ fn add(account: &mut Account, report: &CheckReport, read_data: bool, elapsed: Du
     account.time(elapsed, report.bytes_read);
     let damaged = report.damaged.iter().map(|damage| format!("{}: {}", damage.object, damage.what));
     account.list("Damaged", damaged, report.damages);
-    let touched = report
-        .touched
-        .iter()
-        .map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason));
-    account.list("Messages touched", touched, report.messages_touched);
+    account.list("Messages touched", failures(&report.touched), report.messages_touched);
     account.list("Notes", report.notes.iter().cloned(), report.notes.len() as u64);
     account.line(match (report.is_sound(), read_data) {
         (true, true) => "Sound: every message was rebuilt and verified.",

@@ -140,6 +140,11 @@ pub(crate) fn named(names: [&str; 3], what: impl fmt::Display) -> String {
     format!("{}: {what}", names.join("/"))
 }
 
+/// What failed, by name, with the reason.
+pub(crate) fn failures(failures: &[mailrail::restore::Failure]) -> impl Iterator<Item = String> {
+    failures.iter().map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

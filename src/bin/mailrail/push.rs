@@ -136,7 +136,7 @@ fn add(account: &mut Account, report: &Report, quarantined: &Quarantined, elapse
     account.list("Messages in quarantine (the next push tries them again)", lines, messages.quarantined);
     reasons(account, "Excluded, for they are no messages", messages.exclusions.iter());
     let lines = ledger.incomplete.iter().map(|incomplete| format!("{}: {}", incomplete.name, incomplete.reason));
-    account.list("Could not be looked through", lines, ledger.incomplete.len() as u64);
+    account.list("Could not be looked through", lines, ledger.incomplete.len() as u64 + ledger.incomplete_unnamed);
     if report.quarantine_exceeded {
         account.line("Ended: more messages are in quarantine than --max-quarantined allows. What was begun is stored.");
     } else if report.stopped {

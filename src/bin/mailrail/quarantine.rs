@@ -4,7 +4,7 @@ use crate::Status;
 use crate::arguments::{Common, Quarantine};
 use crate::failure::Failure;
 use crate::ls::{name, shown};
-use crate::output::{Account, grouped, named, object, print, print_json};
+use crate::output::{Account, failures, grouped, named, object, print, print_json};
 use crate::place::is_inside;
 use crate::repository;
 use crate::terminal::printable;
@@ -101,11 +101,7 @@ async fn export(
         account.count("exported", report.restored);
         account.count("failed", report.failed);
         account.octets("octets", report.bytes);
-        let failures = report
-            .failures
-            .iter()
-            .map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason));
-        account.list("Failed", failures, report.failed);
+        account.list("Failed", failures(&report.failures), report.failed);
         account.print()?;
     }
     Ok(Status::when(report.failed == 0))

@@ -3,7 +3,7 @@
 use crate::Status;
 use crate::arguments::{Common, Restore};
 use crate::failure::Failure;
-use crate::output::{Account, named, object, print_json};
+use crate::output::{Account, failures, object, print_json};
 use crate::place::is_inside;
 use crate::progress::Progress;
 use crate::repository;
@@ -64,11 +64,7 @@ pub(crate) fn add(account: &mut Account, report: &RestoreReport, elapsed: Durati
     account.octets("of messages", report.bytes);
     account.octets("read from packs", report.bytes_read);
     account.time(elapsed, report.bytes);
-    let failures = report
-        .failures
-        .iter()
-        .map(|failure| named([&failure.mailbox, &failure.folder, &failure.message], &failure.reason));
-    account.list("Failed", failures, report.failed);
+    account.list("Failed", failures(&report.failures), report.failed);
     let notes = report.renamed + report.unholdable + report.transformed;
     account.list("What could not be put back as it was", report.notes.iter().cloned(), notes);
 }

@@ -1,6 +1,7 @@
 //! Keys: files of exactly 32 raw octets, and passphrases from files or the environment.
 
 use crate::failure::Failure;
+use crate::values::octets;
 use mailrail::{Key, Passphrase, Protection};
 use std::ffi::OsString;
 use std::fs::File;
@@ -59,16 +60,6 @@ fn read_password(path: &Path) -> Result<Passphrase, Failure> {
     let line = octets.split(|octet| *octet == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     Passphrase::new(line).map_err(|error| Failure::of(format!("the password file '{}'", path.display()), &error))
-}
-
-#[cfg(unix)]
-fn octets(text: OsString) -> Vec<u8> {
-    std::os::unix::ffi::OsStringExt::into_vec(text)
-}
-
-#[cfg(not(unix))]
-fn octets(text: OsString) -> Vec<u8> {
-    text.to_string_lossy().into_owned().into_bytes()
 }
 
 #[cfg(unix)]

@@ -1,7 +1,8 @@
-//! Values of options: sizes and times.
+//! Values of options: sizes, times, and text as the octets that it is.
 
 use mail_parser::DateTime;
 use mailrail::Resources;
+use std::ffi::OsString;
 
 const UNITS: [(&str, u64); 12] = [
     ("", 1),
@@ -17,6 +18,16 @@ const UNITS: [(&str, u64); 12] = [
     ("gb", 1_000_000_000),
     ("tb", 1_000_000_000_000),
 ];
+
+#[cfg(unix)]
+pub(crate) fn octets(text: OsString) -> Vec<u8> {
+    std::os::unix::ffi::OsStringExt::into_vec(text)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn octets(text: OsString) -> Vec<u8> {
+    text.to_string_lossy().into_owned().into_bytes()
+}
 
 /// A memory budget, as in `64MiB`: a whole number and a unit. `K`, `M` and `G` are powers of 1024, `kB`, `MB` and `GB` of 1000.
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
