@@ -150,6 +150,12 @@ fn a_run_that_writes_to_more_journals_than_a_record_tells_notes_them_on_the_way(
     assert_eq!(report.ledger.messages.stored, MAILBOXES as u64);
     assert!(block_on(world.engine.check().finish()).unwrap().is_sound());
     assert_eq!(block_on(world.engine.runs()).unwrap().len(), 1, "notes are no runs");
+    // A repair tells it again, where records are lost.
+    let records: Vec<_> = block_on(world.memory.list("runs/").try_collect()).unwrap();
+    records.iter().for_each(|record| block_on(world.memory.delete(&record.key)).unwrap());
+    let repaired = block_on(world.engine.repair().finish()).unwrap();
+    assert!(repaired.is_whole() && repaired.records_written > 1, "{repaired:#?}");
+    assert!(block_on(world.engine.check().finish()).unwrap().is_sound());
     // Some record tells of each: whatever journal is gone, it is missed.
     let commits: Vec<_> = block_on(world.memory.list("mailboxes/").try_collect()).unwrap();
     assert_eq!(commits.len(), MAILBOXES);

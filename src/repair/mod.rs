@@ -17,8 +17,8 @@ use crate::pack::{Location, PackId, ROWS_MAX, Row};
 use crate::repository::{
     Active, AllCommits, Contents, Ended, JournalHead, MOVES, Mark, Move, Moves, Repository, RunRecord,
     SEGMENT_CONTENT_MIN, Token, bad_packs, check_moves, count_segments, create_run_record, latest_sweep, mark_bad,
-    mend_config, mend_sweeps, read_footer, read_mark, read_moves, read_verdict, told_names, unless_lost, unmark_bad,
-    write_all_segments, write_full_segments, write_moves,
+    mend_config, mend_sweeps, note_heads, parts_of_heads, read_footer, read_mark, read_moves, read_verdict, told_names,
+    unless_lost, unmark_bad, write_all_segments, write_full_segments, write_moves,
 };
 use crate::resources::Resources;
 use crate::restore::{Failure, Finds, Restore, RestoreReport};
@@ -310,8 +310,14 @@ impl Repairing {
             (None, Some(_)) => (self.repository.new_token()?, 0),
             (None, None) => return Ok(()),
         };
+        let now = self.repository.now();
         self.report.records_written += u64::from(heads.is_some());
-        let (now, heads) = (self.repository.now(), heads.unwrap_or_default());
+        let mut parts = parts_of_heads(heads.unwrap_or_default());
+        let heads = parts.pop().unwrap_or_default();
+        for part in parts {
+            note_heads(&self.repository, now, part).await?;
+            self.report.records_written += 1;
+        }
         let noted = Ended { started: now, written: now, ledger: Ledger::default(), heads };
         let record = RunRecord::Noted(Box::new(noted));
         match create_run_record(&self.repository, &token, number, &record).await? {

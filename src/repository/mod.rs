@@ -51,8 +51,8 @@ pub(crate) use moves::{
 pub(crate) use names::{NamedJournals, named_journals, told_names};
 pub(crate) use opened::{Contents, Fetched as OpenCommit};
 pub(crate) use run::{
-    Active, Ended, HEADS_MAX, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains, create_run_record,
-    note_heads, read_run_record, replace_run_record, run_key,
+    Active, Ended, HEADS_MAX, HEADS_OCTETS_MAX, Heads, OCTETS_MAX as RUN_OCTETS_MAX, RUNS, RunRecord, Token, chains,
+    create_run_record, note_heads, parts_of_heads, read_run_record, replace_run_record, run_key,
 };
 pub(crate) use salvage::{AllCommits, LostCommit, is_there_now, unless_lost};
 pub(crate) use segment::{

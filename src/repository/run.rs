@@ -39,6 +39,9 @@ const FENCE: u8 = 2;
 const NOTED: u8 = 3;
 const LOST: u8 = 4;
 
+/// The most octets of mailboxes' names in the ends of journals that one record tells.
+pub(crate) const HEADS_OCTETS_MAX: usize = 8 << 20;
+
 /// Names a writer: random, drawn anew for every run, and again whenever a sweep has fenced it. The first octets of its packs' ids.
 pub(crate) type Token = [u8; 8];
 
@@ -160,6 +163,22 @@ pub(crate) async fn read_run_record(repository: &Repository, token: &Token, numb
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The ends of journals as records can tell them: no more in each than one may have.
+pub(crate) fn parts_of_heads(heads: Vec<JournalHead>) -> Vec<Vec<JournalHead>> {
+    let (mut parts, mut part, mut octets) = (Vec::new(), Vec::new(), 0);
+    for head in heads {
+        let length = head.mailbox.as_bytes().len();
+        if part.len() >= HEADS_MAX || octets + length > HEADS_OCTETS_MAX {
+            parts.push(std::mem::take(&mut part));
+            octets = 0;
+        }
+        octets += length;
+        part.push(head);
+    }
+    parts.push(part);
+    parts
 }
 
 /// Notes where journals end, in a chain of its own that is a single record; gives its length.

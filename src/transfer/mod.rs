@@ -46,9 +46,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// The most octets of mailboxes' names that are kept for the run's last record.
-const HEADS_OCTETS_MAX: usize = 8 << 20;
-
 /// What became of one message, or of a container's unchanged messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

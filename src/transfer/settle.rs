@@ -5,11 +5,11 @@ use super::gather::{Builder, Gatherer};
 use super::intake::{Found, Intake, Opened, Taken};
 use super::lane::{Lane, Output, Step};
 use super::state::{BatchPermit, Work};
-use super::{Event, HEADS_OCTETS_MAX, Outcome, Phase, Shared, Transfer};
+use super::{Event, Outcome, Phase, Shared, Transfer};
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{FinishedPack, PackId, Row};
-use crate::repository::{HEADS_MAX, JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
+use crate::repository::{HEADS_MAX, HEADS_OCTETS_MAX, JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
 
 impl Transfer {
     pub(super) fn handle(&mut self, event: Event) {
