@@ -96,6 +96,8 @@ struct Inner {
     is_index_loaded: AtomicBool,
     /// The latest sweep whose effects the index was last told of.
     index_epoch: AtomicU64,
+    /// The latest sweep that is known to be done, and one; 0 if nobody has looked.
+    sweeps_done: AtomicU64,
     /// How many salts were drawn.
     salts: AtomicU64,
     seams: Seams,
@@ -208,6 +210,7 @@ impl Repository {
             opening,
             is_index_loaded: AtomicBool::new(false),
             index_epoch: AtomicU64::new(0),
+            sweeps_done: AtomicU64::new(0),
             salts: AtomicU64::new(0),
             seams,
         })))
@@ -315,6 +318,15 @@ impl Repository {
     /// The index was told of the effects of all sweeps up to this one.
     pub(crate) fn raise_index_epoch(&self, epoch: u64) {
         self.0.index_epoch.fetch_max(epoch, Ordering::Relaxed);
+    }
+
+    /// The latest sweep that is known to be done, 0 if there was none; `None` if nobody has looked.
+    fn sweeps_done(&self) -> Option<u64> {
+        self.0.sweeps_done.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    fn raise_sweeps_done(&self, epoch: u64) {
+        self.0.sweeps_done.fetch_max(epoch + 1, Ordering::Relaxed);
     }
 
     /// Creates an object of octets that nobody else writes, and is not content with an answer that may be lost: true if it is ours, false if another's is there.

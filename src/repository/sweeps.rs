@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pack::PackId;
 use crate::seal::ObjectKind;
 use crate::wire::{Decoder, Encode};
-use futures::TryStreamExt;
+use futures::{TryStreamExt, try_join};
 use std::collections::BTreeMap;
 
 /// Where the records are.
@@ -49,8 +49,30 @@ pub(crate) struct Latest {
     pub(crate) is_open: bool,
 }
 
-/// The latest sweep, if there was one.
+/// The latest sweep, if there was one. Who knew of the one before only asks for the next: all that there ever were are listed once a process.
 pub(crate) async fn latest_sweep(repository: &Repository) -> Result<Latest> {
+    if let Some(epoch) = repository.sweeps_done()
+        && !is_any(repository, epoch + 1).await?
+    {
+        return Ok(Latest { epoch, is_open: false });
+    }
+    let latest = listed(repository).await?;
+    if !latest.is_open {
+        repository.raise_sweeps_done(latest.epoch);
+    }
+    Ok(latest)
+}
+
+/// Whether there is any record of this sweep. There is none of a later one without: they are not deleted, and each begins when the one before is done.
+async fn is_any(repository: &Repository, epoch: u64) -> Result<bool> {
+    let [mark, verdict, done] = [MARK, VERDICT, DONE].map(|what| key(epoch, what));
+    let store = repository.store();
+    let (mark, verdict, done) = try_join!(store.length(&mark), store.length(&verdict), store.length(&done))?;
+    Ok(mark.is_some() || verdict.is_some() || done.is_some())
+}
+
+/// The latest of all sweeps.
+async fn listed(repository: &Repository) -> Result<Latest> {
     let (mut marked, mut done, mut records) = (0, 0, 0);
     let mut listing = repository.store().list(SWEEPS);
     while let Some(object) = listing.try_next().await? {
@@ -113,7 +135,9 @@ pub(crate) async fn read_verdict(repository: &Repository, epoch: u64) -> Result<
 
 /// Records that everything that an epoch deletes is deleted.
 pub(crate) async fn create_done(repository: &Repository, epoch: u64) -> Result<()> {
-    create(repository, epoch, DONE, &done(repository)).await.map(drop)
+    create(repository, epoch, DONE, &done(repository)).await?;
+    repository.raise_sweeps_done(epoch);
+    Ok(())
 }
 
 /// Checks that the record of a sweep under this key opens.

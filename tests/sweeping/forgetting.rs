@@ -6,6 +6,7 @@ use futures::executor::block_on;
 use mailrail::ErrorKind;
 use mailrail::message::Identity;
 use mailrail::source::Memory;
+use mailrail::testing::{CountingStore, Operation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,4 +204,35 @@ fn records_of_old_runs_and_rows_of_packs_that_are_gone_go() {
     assert_eq!(ledger.bytes.duplicate, 3 * 40_000);
     let runs: BTreeMap<u64, ()> = block_on(world.engine.runs()).unwrap().iter().map(|run| (run.started, ())).collect();
     assert!(!runs.is_empty());
+}
+
+#[test]
+fn what_pushes_and_sweeps_ask_for_does_not_grow_with_the_sweeps_that_there_were() {
+    let mut counting = None;
+    let world = World::with(resources(), settings(), |memory| {
+        let store = CountingStore::new(Arc::new(memory));
+        counting = Some(store.clone());
+        Arc::new(store)
+    });
+    let counting = counting.unwrap();
+    let asked = || {
+        let listed = counting.total(Operation::List);
+        let asked = (counting.total(Operation::Length).operations, counting.total(Operation::Read).operations);
+        counting.reset();
+        (listed.operations, listed.octets, asked)
+    };
+    let round = |number: u64| {
+        let source = Memory::new(SOURCE);
+        mail(&source, "a", &[number]);
+        push(&world.engine, source);
+        let pushed = asked();
+        forget(&world.engine, "a");
+        asked();
+        assert_eq!(block_on(world.engine.sweep().runs_kept(2).finish()).unwrap().deleted_packs.objects, 1);
+        (pushed, asked())
+    };
+    (0..20).for_each(|number| drop(round(number)));
+    let before = round(20);
+    (21..50).for_each(|number| drop(round(number)));
+    assert_eq!(round(50), before);
 }
