@@ -33,7 +33,7 @@ const SEEDS: u64 = 1_000;
 const THREADS: u64 = 2;
 
 /// How many of the last lines of a failed seed's log are printed.
-const LOG_LINES: usize = 2_000;
+const LOG_LINES: u64 = 2_000;
 
 #[test]
 fn whatever_goes_wrong_nothing_that_was_acknowledged_is_lost_and_nothing_lies() {
@@ -85,7 +85,7 @@ fn a_seed_tells_the_same_story_every_time() {
 /// Runs a seed that failed once more, prints what happened, and how to see it again.
 fn explain(seed: u64) -> ! {
     let outcome = scenario::run(seed, true);
-    let skipped = outcome.log.len().saturating_sub(LOG_LINES);
+    let skipped = outcome.log.len().saturating_sub(number("MAILRAIL_SIMULATION_LOG", LOG_LINES) as usize);
     println!("the log of seed {seed}, without its first {skipped} lines:");
     outcome.log.iter().skip(skipped).for_each(|line| println!("{line}"));
     let wrong = outcome.result.err().unwrap_or_else(|| "it does not fail again: it is not deterministic".to_owned());

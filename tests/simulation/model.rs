@@ -218,9 +218,10 @@ impl Model {
                 let is_legal = message.from(message.since).flatten().any(|version| version.is(envelope, octets));
                 if !is_legal {
                     return Err(format!(
-                        "{key:?} is restored as what it never was since generation {}: {}",
+                        "{key:?} is restored as what it never was since generation {}: {}; it was {:#?}",
                         message.since,
-                        describe(envelope, octets)
+                        describe(envelope, octets),
+                        message.versions
                     ));
                 }
             }
