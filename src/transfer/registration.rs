@@ -32,6 +32,8 @@ pub(super) struct Registration {
 struct Chain {
     /// The number of the next record. 0: not registered.
     next: u64,
+    /// What sweeps there are was learned of since the first record was written. Who could not learn it may commit nothing.
+    has_looked: bool,
     /// Where the last record says that this writer may commit.
     declared: BTreeSet<MailboxName>,
 }
@@ -113,18 +115,25 @@ impl Registration {
     pub(super) async fn ready(&self, mailbox: Option<&MailboxName>, dedup: &Dedup) -> Result<Writer> {
         let mut chain = self.chain.lock().await;
         loop {
+            // Whatever sweep there is now, it finds the registration; and whatever there was before is learned of here.
+            if chain.next > 0 && !chain.has_looked {
+                self.look(dedup).await?;
+                let mut face = self.face();
+                face.registered = face.epoch;
+                chain.has_looked = true;
+            }
             let is_declared = mailbox.is_none_or(|mailbox| chain.declared.contains(mailbox));
             if chain.next > 0 && is_declared {
                 let token = self.token()?;
                 let Face { epoch, registered, .. } = *self.face();
                 return Ok(Writer { token, epoch, registered });
             }
-            self.declare(&mut chain, mailbox, dedup).await?;
+            self.declare(&mut chain, mailbox).await?;
         }
     }
 
     /// Writes the next record; a new token is drawn if the chain is fenced.
-    async fn declare(&self, chain: &mut Chain, mailbox: Option<&MailboxName>, dedup: &Dedup) -> Result<()> {
+    async fn declare(&self, chain: &mut Chain, mailbox: Option<&MailboxName>) -> Result<()> {
         let mut declared = self.face().wanted.clone();
         declared.extend(mailbox.cloned());
         let mailboxes = declared.iter().cloned().collect();
@@ -135,12 +144,6 @@ impl Registration {
                 self.face().written.push(length);
                 chain.declared = declared;
                 chain.next += 1;
-                // Whatever sweep there is now, it finds this registration; and whatever there was before is learned of here.
-                if chain.next == 1 {
-                    self.look(dedup).await?;
-                    let mut face = self.face();
-                    face.registered = face.epoch;
-                }
                 Ok(())
             }
             None => self.renew(chain).await.map(drop),

@@ -3,7 +3,7 @@
 use crate::common::{self, Drip, Driven, push, with_attachment};
 use crate::processes::{Paused, Process, before_each_operation};
 use crate::scene::Scene;
-use crate::world::{SOURCE, forget, is_there, keys, mail, name, process, sweep};
+use crate::world::{SOURCE, forget, is_there, keys, mail, name, process, resources, settings, sweep};
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future;
@@ -12,7 +12,7 @@ use mailrail::message::{Envelope, Identity};
 use mailrail::runtime::Clock;
 use mailrail::source::{Memory, SourceId};
 use mailrail::store::MemoryStore;
-use mailrail::testing::ManualClock;
+use mailrail::testing::{Fault, FaultyStore, ManualClock, Operation, Plan};
 use mailrail::transfer::Settled;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +168,43 @@ fn an_appender_that_wakes_while_a_sweep_is_open_acknowledges_nothing_that_the_ne
         is_over
     });
     assert!(operations > 5 && refused > 0, "{operations} operations, {refused} refused");
+}
+
+#[test]
+fn a_writer_that_cannot_read_what_an_open_sweep_condemns_commits_nothing_that_points_there() {
+    let (mut failed, mut stored) = (0, 0);
+    let operations = before_each_operation(|at| {
+        let mut scene = Scene::new(true);
+        let what = format!("before operation {at}");
+        let paused = Paused::new(&scene.store);
+        let faulty = FaultyStore::new(Arc::new(paused.clone()));
+        let engine = common::engine(Arc::new(faulty.clone()), &scene.clock, resources(), settings(), 4);
+        scene.writer = Process { paused, engine };
+        let mut transfer = scene.writer.engine.transfer(Drip(Arc::new(scene.source.clone()), 1));
+        let writing = Driven::new(async move {
+            let mut outcomes = Vec::new();
+            while let Some(outcome) = transfer.next().await {
+                outcomes.push(outcome);
+            }
+            (transfer.finish().await, outcomes)
+        });
+        let asleep = scene.writer.asleep_after(at, writing);
+        // It is decided what goes, and nothing is gone yet.
+        let sweeper = Process::new(&scene.store, &scene.clock, 5);
+        let mut sweeping = sweeper.sweep();
+        assert!(sweeper.drive_until(&mut sweeping, || is_there(&scene.store, "sweeps/0000000000000001-verdict")));
+        let is_over = asleep.is_done();
+        // One of those that want to commit looks for all of them.
+        faulty.plan(Plan::new(Operation::Read, Fault::Short(10)).below("sweeps/"));
+        let (report, outcomes) = asleep.wake();
+        failed += u64::from(report.is_err());
+        stored += outcomes.len();
+        sweeper.paused.release();
+        sweeper.drive(&mut sweeping).unwrap().unwrap();
+        scene.verify(&outcomes, &what);
+        is_over
+    });
+    assert!(operations > 20 && failed > 5 && stored > 0, "{operations} operations, {failed} failed, {stored} stored");
 }
 
 #[test]
