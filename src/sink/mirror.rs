@@ -9,6 +9,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// A mailbox as a source has it: each folder as it was announced last.
@@ -244,19 +246,26 @@ fn real_mboxes_come_back_octet_for_octet_and_lose_no_message_on_the_way_to_maild
         return;
     };
     let mut waiting = vec![std::path::PathBuf::from(corpus)];
-    let mut files = 0;
+    let mut files = Vec::new();
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(&directory).unwrap() {
             let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
             if kind.is_dir() {
                 waiting.push(path);
             } else if kind.is_file() && fs::read(&path).is_ok_and(|octets| octets.starts_with(b"From ")) {
-                check_mbox(&path);
-                files += 1;
+                files.push(path);
             }
         }
     }
-    eprintln!("{files} files");
+    let next = AtomicUsize::new(0);
+    let check = || {
+        while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            check_mbox(path);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(check))));
+    eprintln!("{} files", files.len());
 }
 
 fn check_mbox(path: &Path) {
