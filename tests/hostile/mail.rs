@@ -70,7 +70,8 @@ async fn run(step: &str, bomb: Bomb, engine: &Engine) {
             // Whatever is delivered is what its digest says.
             let report = engine.restore(sink::DryRun::new()).finish().await.unwrap();
             assert!(report.is_complete() && report.restored == 1, "{report:?}");
-            assert!(report.bytes > bomb_octets() / 8, "{report:?}");
+            // A million of anything has a size of its own.
+            assert!(report.bytes > (bomb_octets() / 8).min(8 << 20), "{report:?}");
         }
         _ => {
             let report = engine.check().read_data(true).finish().await.unwrap();
