@@ -118,7 +118,10 @@ fn encode(
         if last && chunks.peek().is_none() {
             encoder.finish(encoded);
         }
-        out(encoded)?;
+        // A chunk of one or two octets may wait in the encoder for its group to be whole.
+        if !encoded.is_empty() {
+            out(encoded)?;
+        }
     }
     Ok(())
 }

@@ -168,6 +168,16 @@ fn slices() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![1_usize..4, 1_usize..300, 1_usize..5000], 1..6)
 }
 
+/// An octet at a time leaves the encoder waiting for its group of three, and a part must not give nothing.
+#[test]
+fn pieces_shorter_than_a_group_of_base64() {
+    let message = part("base64", &base64(shape(76), &octets(3000)));
+    for piece_max in 1..4 {
+        let cuts = Cuts { piece_max, recipe_max: 20_000, ..small_cuts() };
+        assert!(spans(&check(cuts, &message, &[1000])).iter().any(|(kind, _)| *kind == "base64"));
+    }
+}
+
 proptest! {
     #[test]
     fn any_message_comes_back(message in any_message(), slices in slices()) {
