@@ -16,6 +16,8 @@ use crate::source::{Kind, Source, SourceId};
 use crate::sweep::{Forget, Sweep};
 use crate::transfer::{Appender, Transfer};
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 
@@ -72,8 +74,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such mailbox; damage of its journal; what the store reports.
-    pub async fn messages(&self, mailbox: &MailboxName, at: Option<u64>) -> Result<MailboxListing> {
-        reading::list(&self.repository, mailbox, at).await
+    pub fn messages<'a>(&'a self, mailbox: &'a MailboxName, at: Option<u64>) -> BoxFuture<'a, Result<MailboxListing>> {
+        reading::list(&self.repository, mailbox, at).boxed()
     }
 
     /// One message's octets, by its [ordinal](crate::reading::MessageInfo::ordinal). Verified as they come: the stream ends with an error if they are not the
@@ -84,8 +86,12 @@ impl Engine {
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
-    pub async fn read(&self, mailbox: &MailboxName, ordinal: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
-        reading::read(self.repository.clone(), self.resources.clone(), mailbox, ordinal).await
+    pub fn read<'a>(
+        &'a self,
+        mailbox: &'a MailboxName,
+        ordinal: u64,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes>>>> {
+        reading::read(self.repository.clone(), self.resources.clone(), mailbox, ordinal).boxed()
     }
 
     /// The parts of a message: media types, names, sizes. Reads no content.
@@ -95,8 +101,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
-    pub async fn parts(&self, mailbox: &MailboxName, ordinal: u64) -> Result<Vec<Part>> {
-        reading::parts(&self.repository, mailbox, ordinal).await
+    pub fn parts<'a>(&'a self, mailbox: &'a MailboxName, ordinal: u64) -> BoxFuture<'a, Result<Vec<Part>>> {
+        reading::parts(&self.repository, mailbox, ordinal).boxed()
     }
 
     /// The content of one part, by its place in [`parts`](Self::parts); reads no other part's. Exact base64 comes decoded, everything else in
@@ -107,13 +113,13 @@ impl Engine {
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
-    pub async fn read_part(
-        &self,
-        mailbox: &MailboxName,
+    pub fn read_part<'a>(
+        &'a self,
+        mailbox: &'a MailboxName,
         ordinal: u64,
         part: usize,
-    ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        reading::read_part(self.repository.clone(), self.resources.clone(), mailbox, ordinal, part).await
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes>>>> {
+        reading::read_part(self.repository.clone(), self.resources.clone(), mailbox, ordinal, part).boxed()
     }
 
     /// What the repository holds and takes. Reads every mailbox's rows.
@@ -123,8 +129,8 @@ impl Engine {
     ///
     /// # Errors
     /// Damage of a run record; what the store reports of listings. Mailboxes whose journals do not read are in the report.
-    pub async fn statistics(&self) -> Result<Statistics> {
-        reading::statistics(&self.repository).await
+    pub fn statistics(&self) -> BoxFuture<'_, Result<Statistics>> {
+        reading::statistics(&self.repository).boxed()
     }
 
     /// The runs that recorded their end, oldest first.
@@ -134,8 +140,8 @@ impl Engine {
     ///
     /// # Errors
     /// Damage of a record; what the store reports.
-    pub async fn runs(&self) -> Result<Vec<Run>> {
-        reading::runs(&self.repository).await
+    pub fn runs(&self) -> BoxFuture<'_, Result<Vec<Run>>> {
+        reading::runs(&self.repository).boxed()
     }
 
     /// Records that somebody looked at a run whose [grade](crate::ledger::Grade) asks for it, and why it is good enough. It cannot be taken back.
@@ -146,8 +152,8 @@ impl Engine {
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such run; [`Invalid`](crate::ErrorKind::Invalid) if it needs no approval or no reason is given;
     /// [`Exists`](crate::ErrorKind::Exists) if it is approved already.
-    pub async fn approve(&self, run: RunId, why: &str) -> Result<Approval> {
-        reading::approve(&self.repository, run, why).await
+    pub fn approve<'a>(&'a self, run: RunId, why: &'a str) -> BoxFuture<'a, Result<Approval>> {
+        reading::approve(&self.repository, run, why).boxed()
     }
 
     /// The living messages of a mailbox that are in quarantine: length and digest are of what could be read.
@@ -157,8 +163,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`messages`](Self::messages).
-    pub async fn quarantined(&self, mailbox: &MailboxName) -> Result<Vec<MessageInfo>> {
-        reading::quarantined(&self.repository, mailbox).await
+    pub fn quarantined<'a>(&'a self, mailbox: &'a MailboxName) -> BoxFuture<'a, Result<Vec<MessageInfo>>> {
+        reading::quarantined(&self.repository, mailbox).boxed()
     }
 
     /// Checks the repository. Nothing happens until the check is finished.

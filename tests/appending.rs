@@ -114,3 +114,24 @@ fn appended_messages_are_restored_though_no_source_has_named_their_folder() {
         }
     });
 }
+
+/// What is boxed in the library says so in its type; this is the rest.
+#[test]
+fn what_is_async_can_be_spawned_on_a_runtime_of_threads() {
+    fn spawnable<T>(_: impl Future<Output = T> + Send) {}
+    block_on(async {
+        let engine = engine(Resources::inline(Resources::MEMORY_BYTES_MIN).unwrap()).await;
+        let (appender, mut transfer) = engine.append_to(MailboxName::new("box"), SOURCE);
+        spawnable(appender.append(Envelope::new("", Identity::Named(Bytes::new())), Vec::new()));
+        spawnable(appender.has("", ""));
+        spawnable(transfer.next());
+        spawnable(transfer.finish());
+        spawnable(engine.append_to(MailboxName::new("box"), SOURCE).1.abort());
+        let keys = engine.repository().keys();
+        spawnable(keys.list());
+        spawnable(keys.add(Protection::None, ""));
+        spawnable(keys.remove("0000000000000000".parse().unwrap()));
+        spawnable(keys.remove_even_in_use("0000000000000000".parse().unwrap()));
+        spawnable(keys.rotate(Protection::None, ""));
+    });
+}

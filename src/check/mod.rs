@@ -15,7 +15,8 @@ use crate::resources::Resources;
 use crate::restore::{Failure, Restore};
 use crate::runtime;
 use crate::sink::DryRun;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use packs::{Packs, Standing};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -118,7 +119,11 @@ impl Check {
     /// # Errors
     /// What the store reports of listings; where data is read and a pack fails, also of commits. Damage is in the report; so is what else the store does not give, with its reason, and is not
     /// [marked](Self::mark_bad).
-    pub async fn finish(self) -> Result<CheckReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<CheckReport>> {
+        self.check().boxed()
+    }
+
+    async fn check(self) -> Result<CheckReport> {
         let mut report = CheckReport { schema: 1, ..CheckReport::default() };
         for (key, error) in check_config(&self.repository).await? {
             if key == CONFIG_COPY && error.kind() == ErrorKind::NotFound {

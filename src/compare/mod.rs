@@ -3,15 +3,18 @@
 mod reading;
 mod table;
 
+use crate::digest::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Incomplete;
 use crate::message::{Identity, MailboxName};
 use crate::repository::{Journal, Mailboxes, MessageRow, Repository};
 use crate::resources::Resources;
-use crate::runtime;
+use crate::runtime::{self, Executor};
 use crate::source::{Batch, KnowNothing, MailboxIter, MailboxSource, Source};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, stream};
 use reading::{Place, Reading, Readings, Seen, read_batch};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -96,7 +99,11 @@ impl Compare {
     ///
     /// # Errors
     /// If the source cannot be enumerated at all; what the store reports.
-    pub async fn finish(self) -> Result<CompareReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<CompareReport>> {
+        self.compare().boxed()
+    }
+
+    async fn compare(self) -> Result<CompareReport> {
         let mut report = CompareReport { schema: 1, ..CompareReport::default() };
         let Mailboxes { names, mut unreadable } = self.repository.find_mailboxes().await?;
         let mut rest: BTreeSet<MailboxName> = names.into_iter().collect();
@@ -198,24 +205,8 @@ impl Compare {
         side: &mut Side,
         report: &mut CompareReport,
     ) -> Result<()> {
-        let executor = &**self.resources.executor();
-        let domain = self.repository.domain();
-        let batches = stream::unfold(Some(mailbox), |mailbox: Option<Box<dyn MailboxSource>>| async move {
-            let mut mailbox = mailbox?;
-            let known = domain.clone();
-            let filled = runtime::run(executor, move || {
-                let mut batch = Batch::new(BATCH as usize);
-                let more = mailbox.fill(&mut KnowNothing::new(known), &mut batch);
-                (mailbox, batch, more)
-            });
-            Some(match filled.await {
-                Ok((mailbox, batch, Ok(more))) => (Ok((batch, None)), more.then_some(mailbox)),
-                // What it told before it failed is compared.
-                Ok((_, batch, Err(error))) => (Ok((batch, Some(error))), None),
-                Err(error) => (Err(error), None),
-            })
-        });
-        let reads = batches.map(|batch| async move {
+        let (executor, domain) = (&**self.resources.executor(), self.repository.domain());
+        let reads = batches(mailbox, executor, domain).map(|batch| async move {
             let ((batch, failure), domain) = (batch?, domain.clone());
             let mut read = runtime::run(executor, move || read_batch(batch, &domain)).await?;
             read.failed.extend(failure.map(|error| Incomplete::new(name.to_string(), &error)));
@@ -289,8 +280,32 @@ struct Side {
     next: HashMap<u64, u64>,
 }
 
+/// What a mailbox of a source has, batch by batch; with the last one, why it ended early.
+fn batches<'a>(
+    mailbox: Box<dyn MailboxSource>,
+    executor: &'a dyn Executor,
+    domain: &'a Domain,
+) -> BoxStream<'a, Result<(Batch, Option<Error>)>> {
+    let batches = stream::unfold(Some(mailbox), move |mailbox| async move {
+        let mut mailbox = mailbox?;
+        let known = domain.clone();
+        let filled = runtime::run(executor, move || {
+            let mut batch = Batch::new(BATCH as usize);
+            let more = mailbox.fill(&mut KnowNothing::new(known), &mut batch);
+            (mailbox, batch, more)
+        });
+        Some(match filled.await {
+            Ok((mailbox, batch, Ok(more))) => (Ok((batch, None)), more.then_some(mailbox)),
+            // What it told before it failed is compared.
+            Ok((_, batch, Err(error))) => (Ok((batch, Some(error))), None),
+            Err(error) => (Err(error), None),
+        })
+    });
+    batches.boxed()
+}
+
 /// Where a stored message is. One without a name has its position in place of its number.
-fn place(domain: &crate::digest::Domain, row: &MessageRow) -> Place {
+fn place(domain: &Domain, row: &MessageRow) -> Place {
     match &row.envelope.identity {
         Identity::Named(name) => Place::named(domain, &row.envelope.folder, name),
         Identity::Content => Place::unnamed(Place::folder(domain, &row.envelope.folder), row.position),

@@ -23,7 +23,8 @@ use crate::repository::{
 use crate::resources::Resources;
 use crate::restore::{Failure, Finds, Restore, RestoreReport};
 use crate::sink::Sink;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use packs::{Examined, examine};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -158,7 +159,11 @@ impl Repair {
     /// What the store reports, but for packs that it does not give: those are in the report. [`Unavailable`](ErrorKind::Unavailable) if a sweep ran meanwhile: what was repaired stays, and another repair goes on.
     /// [`Damaged`](ErrorKind::Damaged) if no commit opens, and no run record that names one of the journals: with another repository's config everything looks damaged, so nothing is
     /// touched then. What cannot be repaired is in the report.
-    pub async fn finish(self) -> Result<RepairReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<RepairReport>> {
+        self.repair().boxed()
+    }
+
+    async fn repair(self) -> Result<RepairReport> {
         let journals = self.repository.journals().await?;
         let is_blind = !journals.is_empty() && AllCommits::of(&self.repository).await?.next().await?.is_none();
         // A run record that opens and names one of the journals tells as well that the config is the right one.
@@ -192,7 +197,11 @@ impl Recover {
     /// # Errors
     /// What the store reports of listings. [`Limit`](ErrorKind::Limit) if more is found than an eighth of the budget remembers, at 64 octets a blob. What the store
     /// does not give, and what cannot be recovered, is in the report, as of a [restore](crate::restore::Restore::finish).
-    pub async fn finish(self) -> Result<RestoreReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<RestoreReport>> {
+        self.recover().boxed()
+    }
+
+    async fn recover(self) -> Result<RestoreReport> {
         let Reserved { permit, reading, finds } = Reserved::of(&self.resources, true).await;
         let mut repairing = Repairing::new(self.repository.clone(), reading, Some(finds)).await?;
         repairing.packs(true).await?;

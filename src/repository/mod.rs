@@ -74,7 +74,8 @@ use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
 use crate::store::{Created, Payload, Retries, RetryingStore, Store};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -158,8 +159,8 @@ impl Repository {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is none, [`Key`](ErrorKind::Key) if `protection` does not open it. To know that, at most 256 objects of at
     /// most 1 KiB are read, and at most 16 keys are made of a passphrase, each with at most 256 MiB and about as much time as filling 1 GiB takes.
-    pub async fn open(store: Arc<dyn Store>, protection: Protection) -> Result<Self> {
-        Self::open_with(store, protection, Seams::default()).await
+    pub fn open(store: Arc<dyn Store>, protection: Protection) -> BoxFuture<'static, Result<Self>> {
+        Self::open_with(store, protection, Seams::default())
     }
 
     /// Opens the repository in `store`, and creates it if there is none.
@@ -169,8 +170,8 @@ impl Repository {
     ///
     /// # Errors
     /// As [`open`](Self::open), and what the store reports.
-    pub async fn open_or_create(store: Arc<dyn Store>, protection: Protection) -> Result<Self> {
-        Self::open_or_create_with(store, protection, Seams::default()).await
+    pub fn open_or_create(store: Arc<dyn Store>, protection: Protection) -> BoxFuture<'static, Result<Self>> {
+        Self::open_or_create_with(store, protection, Seams::default())
     }
 
     /// As [`open`](Self::open), with other seams.
@@ -180,9 +181,12 @@ impl Repository {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
-        let store = seams.persistent(store)?;
-        Self::open_in(store, protection, seams).await
+    pub fn open_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> BoxFuture<'static, Result<Self>> {
+        let opening = async {
+            let store = seams.persistent(store)?;
+            Self::open_in(store, protection, seams).await
+        };
+        opening.boxed()
     }
 
     async fn open_in(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
@@ -223,7 +227,15 @@ impl Repository {
     ///
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).
-    pub async fn open_or_create_with(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
+    pub fn open_or_create_with(
+        store: Arc<dyn Store>,
+        protection: Protection,
+        seams: Seams,
+    ) -> BoxFuture<'static, Result<Self>> {
+        Self::open_or_create_in(store, protection, seams).boxed()
+    }
+
+    async fn open_or_create_in(store: Arc<dyn Store>, protection: Protection, seams: Seams) -> Result<Self> {
         let store = seams.persistent(store)?;
         match Self::open_in(Arc::clone(&store), protection.clone(), seams.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -253,13 +265,8 @@ impl Repository {
     ///
     /// # Errors
     /// What the store reports, and damage of a journal of which no commit opens: [`find_mailboxes`](Self::find_mailboxes) gives the others all the same.
-    pub async fn mailboxes(&self) -> Result<Vec<MailboxName>> {
-        let mut names = Vec::new();
-        for journal in self.journals().await? {
-            names.extend(journal.living_mailbox(self).await?);
-        }
-        names.sort_unstable();
-        Ok(names)
+    pub fn mailboxes(&self) -> BoxFuture<'_, Result<Vec<MailboxName>>> {
+        names::mailboxes(self).boxed()
     }
 
     /// The mailboxes that have a journal with anything in it, and beside them the journals that do not open.
@@ -269,8 +276,8 @@ impl Repository {
     ///
     /// # Errors
     /// What the store reports of listings.
-    pub async fn find_mailboxes(&self) -> Result<Mailboxes> {
-        names::find_mailboxes(self).await
+    pub fn find_mailboxes(&self) -> BoxFuture<'_, Result<Mailboxes>> {
+        names::find_mailboxes(self).boxed()
     }
 
     /// The journals there are, sorted.

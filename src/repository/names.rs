@@ -58,6 +58,16 @@ impl Mailboxes {
     }
 }
 
+/// The mailboxes there are, where all journals open.
+pub(super) async fn mailboxes(repository: &Repository) -> Result<Vec<MailboxName>> {
+    let mut names = Vec::new();
+    for journal in repository.journals().await? {
+        names.extend(journal.living_mailbox(repository).await?);
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// The mailboxes there are. A journal that does not open keeps none from being listed.
 pub(super) async fn find_mailboxes(repository: &Repository) -> Result<Mailboxes> {
     let (mut names, mut failed) = (Vec::new(), Vec::new());

@@ -19,7 +19,8 @@ use crate::runtime::{self, Executor};
 use crate::sink::{MailboxSink, Note, Sink};
 use crate::source::Kind;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -137,7 +138,11 @@ impl Restore {
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) for a mailbox that is not in the repository; what the store reports of listings. Damaged messages are in the report.
-    pub async fn finish(self) -> Result<RestoreReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<RestoreReport>> {
+        self.restore().boxed()
+    }
+
+    async fn restore(self) -> Result<RestoreReport> {
         let mut report = RestoreReport { schema: 1, ..RestoreReport::default() };
         let names = self.names(&mut report).await?;
         let restores = stream::iter(names).map(|name| self.mailbox(name));

@@ -6,6 +6,8 @@ use crate::message::MailboxName;
 use crate::repository::{
     CommitRef, Contest, Draft, Journal, JournalName, Place, Repository, carry, create_commit, only_named,
 };
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::HashSet;
 
 /// A forgetting to be. Nothing happens until [`finish`](Self::finish).
@@ -77,7 +79,11 @@ impl Forget {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) if it is not said which mailboxes; [`NotFound`](ErrorKind::NotFound) for one that is not there, before any is
     /// forgotten; damage of the journal of a mailbox that was named; [`Limit`](ErrorKind::Limit) for a mailbox of which more has changed than a checkpoint carries; what the store reports.
-    pub async fn finish(self) -> Result<ForgetReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<ForgetReport>> {
+        self.forget().boxed()
+    }
+
+    async fn forget(self) -> Result<ForgetReport> {
         let there = self.repository.find_mailboxes().await?;
         let mut report = ForgetReport { schema: 1, ..ForgetReport::default() };
         let is_all = matches!(self.which, Which::All);

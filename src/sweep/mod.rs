@@ -20,7 +20,8 @@ use crate::repository::{
 };
 use crate::resources::Resources;
 use fence::Live;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use rewrite::{CONTENTS_OCTETS, Contents, Old, Rewrite};
 use scan::Scan;
 use std::collections::HashSet;
@@ -170,7 +171,11 @@ impl Sweep {
     /// # Errors
     /// Damage of any journal, of moves, or of the last record of a run, before anything is deleted: what cannot be read may need anything. [`Limit`](ErrorKind::Limit) if there is not enough memory in the
     /// budget to tell what is needed; what the store reports.
-    pub async fn finish(self) -> Result<SweepReport> {
+    pub fn finish(self) -> BoxFuture<'static, Result<SweepReport>> {
+        self.sweep().boxed()
+    }
+
+    async fn sweep(self) -> Result<SweepReport> {
         let mut report = SweepReport { schema: 1, dry_run: self.dry_run, ..SweepReport::default() };
         // For the tables of one pack. Not waited for: other sweeps may wait for what this one holds.
         let budget = self.resources.budget();
