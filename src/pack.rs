@@ -26,6 +26,9 @@ pub(crate) const OCTETS_MAX: u64 = 1 << 30;
 /// The most rows in one pack; bounds the memory of a footer.
 pub(crate) const ROWS_MAX: usize = 1 << 16;
 
+/// The zstd level for what is written anew without a transfer that could tell how much time there is.
+pub(crate) const LEVEL: i32 = 3;
+
 /// A pack's name: the writer's token, then a number drawn at random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PackId([u8; 16]);
@@ -125,6 +128,12 @@ impl Packer {
     pub(crate) fn new(level: i32) -> Result<Self> {
         let compressor = Compressor::new(level).map_err(|source| Error::io("making a compressor", source))?;
         Ok(Self { compressor, compressed: Vec::new() })
+    }
+
+    /// Compresses at this level from now on.
+    pub(crate) fn set_level(&mut self, level: i32) -> Result<()> {
+        let set = self.compressor.set_compression_level(level);
+        set.map_err(|source| Error::io("setting a compression level", source))
     }
 
     /// Appends `content` to `out`, compressed if that makes it smaller, with the octet of the codec in front.

@@ -2,6 +2,7 @@
 
 use super::append::Ticket;
 use super::dedup::{Dedup, Found};
+use super::effort::Effort;
 use super::known::{Differs, KnownMessage};
 use super::state::BatchPermit;
 use crate::budget::Permit;
@@ -75,6 +76,7 @@ pub(super) enum Step {
 pub(super) struct LaneContext {
     pub(super) domain: Domain,
     pub(super) dedup: Dedup,
+    pub(super) effort: Effort,
     /// A pack of at least this length is finished.
     pub(super) pack_target: usize,
     /// Messages that are known are taken apart all the same: some of their content lies in packs that are damaged, and is stored again.
@@ -95,7 +97,7 @@ pub(super) struct Lane {
     pub(super) pack_permit: Option<Permit>,
     /// Pays for the batch that is read.
     pub(super) batch_permit: Option<BatchPermit>,
-    pub(super) pack: Option<PackWriter>,
+    pack: Option<PackWriter>,
     dissector: Dissector,
     hasher: Hasher,
     packer: Packer,
@@ -121,8 +123,9 @@ struct Partial {
 }
 
 impl Lane {
-    /// What a lane's buffers take, in octets: a chunk, a piece decoded and its encoding compared, the piece compressed, a recipe, zstd's context.
-    pub(super) const WORKING_SET: u64 = 14 << 20;
+    /// What a lane's buffers take, in octets: a chunk, a piece decoded and its encoding compared, the piece compressed, a recipe, zstd's context (up to
+    /// level 5).
+    pub(super) const WORKING_SET: u64 = 16 << 20;
 
     pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, domain: &Domain) -> Result<Self> {
         Ok(Self {
@@ -132,7 +135,7 @@ impl Lane {
             pack: None,
             dissector: Dissector::new(settings.cuts, settings.limits.clone()),
             hasher: domain.hasher(),
-            packer: Packer::new(settings.compression_level)?,
+            packer: Packer::new(pack::LEVEL)?,
             buffer: vec![0; CHUNK],
             items: Vec::new().into_iter(),
             current: None,
@@ -144,6 +147,23 @@ impl Lane {
     pub(super) fn give(&mut self, items: Vec<Item>, permit: Option<BatchPermit>) {
         self.items = items.into_iter();
         self.batch_permit = permit;
+    }
+
+    /// Whether it has no pack to write to.
+    pub(super) fn lacks_pack(&self) -> bool {
+        self.pack.is_none()
+    }
+
+    /// Whether there is anything in its pack.
+    pub(super) fn has_content(&self) -> bool {
+        self.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty())
+    }
+
+    /// Begins a pack, in which pieces are compressed at this level.
+    pub(super) fn begin_pack(&mut self, pack: PackWriter, level: i32) -> Result<()> {
+        self.packer.set_level(level)?;
+        self.pack = Some(pack);
+        Ok(())
     }
 
     /// Reads on for one turn. The lane must have a pack.

@@ -7,6 +7,7 @@
 mod append;
 mod commit;
 mod dedup;
+mod effort;
 mod gather;
 mod intake;
 mod known;
@@ -31,6 +32,7 @@ pub use append::Appender;
 use bytes::Bytes;
 use commit::{Committed, Tail};
 use dedup::Dedup;
+use effort::Effort;
 use futures::future::{AbortHandle, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
@@ -260,7 +262,8 @@ impl Transfer {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
         let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
-        let context = LaneContext { domain, dedup, pack_target, heals: AtomicBool::new(false) };
+        let effort = Effort::new(settings.compression);
+        let context = LaneContext { domain, dedup, effort, pack_target, heals: AtomicBool::new(false) };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
         let context = Arc::new(context);
