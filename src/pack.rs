@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
 use crate::wire::{Decoder, Encode};
 use std::fmt;
+use std::io::Cursor;
 use zstd::bulk::Compressor;
 
 /// Octets in front of the first frame: magic and salt.
@@ -118,16 +119,15 @@ enum Codec {
     Zstd = 1,
 }
 
-/// Compresses blobs and blocks; holds a zstd context (about 1.3 MiB at level 3) and an output buffer that are used again and again.
+/// Compresses blobs and blocks; holds a zstd context (about 1.3 MiB at level 3) that is used again and again.
 pub(crate) struct Packer {
     compressor: Compressor<'static>,
-    compressed: Vec<u8>,
 }
 
 impl Packer {
     pub(crate) fn new(level: i32) -> Result<Self> {
         let compressor = Compressor::new(level).map_err(|source| Error::io("making a compressor", source))?;
-        Ok(Self { compressor, compressed: Vec::new() })
+        Ok(Self { compressor })
     }
 
     /// Compresses at this level from now on.
@@ -138,25 +138,25 @@ impl Packer {
 
     /// Appends `content` to `out`, compressed if that makes it smaller, with the octet of the codec in front.
     pub(crate) fn compress(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(content.len()));
-        self.compressor
-            .compress_to_buffer(content, &mut self.compressed)
-            .map_err(|source| Error::internal("compressing failed").because(source))?;
-        let (codec, payload) = if self.compressed.len() < content.len() {
-            (Codec::Zstd, &self.compressed[..])
-        } else {
-            (Codec::Raw, content)
-        };
-        out.push(codec as u8);
-        out.extend_from_slice(payload);
+        let start = out.len();
+        out.reserve_exact(1 + zstd::zstd_safe::compress_bound(content.len()));
+        out.push(Codec::Zstd as u8);
+        let mut rest = Cursor::new(&mut *out);
+        rest.set_position(start as u64 + 1);
+        let compressed = self.compressor.compress_to_buffer(content, &mut rest);
+        let length = compressed.map_err(|source| Error::internal("compressing failed").because(source))?;
+        if length >= content.len() {
+            out.truncate(start);
+            out.push(Codec::Raw as u8);
+            out.extend_from_slice(content);
+        }
         Ok(())
     }
 }
 
 impl fmt::Debug for Packer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Packer({})", self.compressed.capacity())
+        f.write_str("Packer(..)")
     }
 }
 
