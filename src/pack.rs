@@ -160,6 +160,20 @@ impl fmt::Debug for Packer {
     }
 }
 
+/// The most octets that zstd's context takes at a level, 1 to 19, with content of at most [`CONTENT_MAX`].
+pub(crate) fn context_octets(level: i32) -> u64 {
+    let mebibytes = match level {
+        ..=6 => 3,
+        7..=8 => 6,
+        9 => 11,
+        10..=11 => 21,
+        12 => 41,
+        13..=18 => 65,
+        _ => 82,
+    };
+    mebibytes << 20
+}
+
 /// Undoes [`Packer::compress`]; `length` is how long the content must be.
 pub(crate) fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>> {
     let (codec, data) = payload.split_first().ok_or_else(|| Error::damaged("a frame is empty"))?;
@@ -432,6 +446,22 @@ mod tests {
             writer.add(secrets.domain.digest(blob), blob, &mut packer).unwrap();
         }
         writer.finish().unwrap()
+    }
+
+    #[test]
+    fn a_context_takes_no_more_than_is_counted() {
+        let octet = |at: u64| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 & 15;
+        let content: Vec<u8> = (0..CONTENT_MAX as u64).map(octet).collect();
+        for level in 1..=19 {
+            let mut packer = Packer::new(level).unwrap();
+            let mut most = 0;
+            // What a context was made for with little content it does not shrink.
+            for length in [1 << 10, 1 << 17, 1 << 18, 1 << 20, 4 << 20, CONTENT_MAX] {
+                packer.compress(&content[..length], &mut Vec::new()).unwrap();
+                most = packer.compressor.context_mut().sizeof().max(most);
+            }
+            assert!(most as u64 <= context_octets(level), "level {level}: {most} octets");
+        }
     }
 
     proptest! {

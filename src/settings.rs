@@ -33,12 +33,22 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// As hard as there is time for: at levels 1 and 2 while workers are what a transfer waits for, at levels up to 5 while it waits for the store.
+    /// As hard as there is time for: at level 1 while workers are what a transfer waits for, at levels up to 5 while it waits for the store.
     #[default]
     Adaptive,
-    /// At this level, 1 to 19. With one worker the same mail makes packs of the same content. Beyond level 5 a worker takes more memory than the budget
-    /// knows of: up to 10 MiB at level 9, 90 MiB at level 19.
+    /// At this level, 1 to 19. With one worker the same mail makes packs of the same content. A worker takes two of zstd's contexts of the budget: 6 MiB
+    /// up to level 6, 22 MiB at level 9, 164 MiB at level 19.
     Level(i32),
+}
+
+impl Compression {
+    /// The highest level that may come of it.
+    pub(crate) fn level_max(self) -> i32 {
+        match self {
+            Self::Adaptive => 5,
+            Self::Level(level) => level,
+        }
+    }
 }
 
 impl Default for Settings {

@@ -8,7 +8,7 @@ use futures::executor::block_on;
 use mailrail::ledger::Ledger;
 use mailrail::organisation::Organisation;
 use mailrail::testing::{StallHandle, StalledStore};
-use mailrail::{Compression, Resources, Settings};
+use mailrail::{Compression, Engine, ErrorKind, Protection, Repository, Resources, Settings};
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -52,4 +52,19 @@ fn what_waits_for_the_store_is_compressed_harder_unless_a_level_is_told() {
         .map(|(level, is_slow)| push(Compression::Level(level), is_slow).bytes.compressed);
     assert_eq!(fast, slow);
     assert!(harder < fast, "{harder} and {fast}");
+}
+
+#[test]
+fn a_level_whose_memory_does_not_fit_in_the_budget_is_refused_before_any_work() {
+    let build = |memory: u64| {
+        let mut settings = Settings::default();
+        settings.compression = Compression::Level(19);
+        let store = Arc::new(mailrail::store::MemoryStore::new());
+        let repository = block_on(Repository::open_or_create(store, Protection::None)).unwrap();
+        Engine::builder(repository).resources(Resources::inline(memory).unwrap()).settings(settings).build()
+    };
+    let error = build(128 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("MiB"), "{error}");
+    assert!(build(256 << 20).is_ok());
 }

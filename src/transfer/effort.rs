@@ -3,18 +3,8 @@
 use crate::settings::Compression;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// zstd's levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Levels {
-    /// For pieces, one by one. What is left of most kinds of content is the same at levels 1 and 3, and level 1 is twice as fast.
-    pub(super) pieces: i32,
-    /// For blocks of recipes, and what else is in commits: headers and short texts.
-    pub(super) recipes: i32,
-}
-
-/// From the lightest to the hardest. docs/decisions/0004-speed.md has what each costs and leaves.
-const STEPS: [Levels; 3] =
-    [Levels { pieces: 1, recipes: 2 }, Levels { pieces: 3, recipes: 3 }, Levels { pieces: 5, recipes: 5 }];
+/// zstd's levels, from the lightest. docs/decisions/0004-speed.md has what each costs and leaves.
+const STEPS: [i32; 3] = [1, 3, 5];
 
 /// How hard to compress now.
 #[derive(Debug)]
@@ -28,9 +18,10 @@ impl Effort {
         Self { compression, step: AtomicUsize::new(0) }
     }
 
-    pub(super) fn levels(&self) -> Levels {
+    /// The level for what is begun now.
+    pub(super) fn level(&self) -> i32 {
         match self.compression {
-            Compression::Level(level) => Levels { pieces: level, recipes: level },
+            Compression::Level(level) => level,
             Compression::Adaptive => STEPS[self.step.load(Ordering::Relaxed).min(STEPS.len() - 1)],
         }
     }
@@ -50,12 +41,10 @@ mod tests {
     #[test]
     fn who_waits_for_the_store_compresses_harder_and_who_does_not_lightly() {
         let effort = Effort::new(Compression::Adaptive);
-        let seen: Vec<i32> = [true, true, true, false, true, false, false, false]
-            .map(|waits| {
-                effort.learn(waits);
-                effort.levels().pieces
-            })
-            .into();
+        let seen = [true, true, true, false, true, false, false, false].map(|waits| {
+            effort.learn(waits);
+            effort.level()
+        });
         assert_eq!(seen, [3, 5, 5, 3, 5, 3, 1, 1]);
     }
 
@@ -63,6 +52,6 @@ mod tests {
     fn a_level_that_was_told_stays() {
         let effort = Effort::new(Compression::Level(7));
         effort.learn(true);
-        assert_eq!(effort.levels(), Levels { pieces: 7, recipes: 7 });
+        assert_eq!(effort.level(), 7);
     }
 }

@@ -21,8 +21,6 @@ use std::vec;
 pub(super) const CHUNK: usize = 256 << 10;
 /// A turn ends after this many octets of mail, so that many transfers share the workers evenly.
 const TURN: usize = 8 << 20;
-/// How far a pack may grow beyond its target: the pieces that one chunk can complete, and the footer.
-pub(super) const PACK_SLACK: usize = 5 << 20;
 
 /// A message to be read.
 #[derive(Debug)]
@@ -123,9 +121,17 @@ struct Partial {
 }
 
 impl Lane {
-    /// What a lane's buffers take, in octets: a chunk, a piece decoded and its encoding compared, the piece compressed, a recipe, zstd's context (up to
-    /// level 5).
-    pub(super) const WORKING_SET: u64 = 16 << 20;
+    /// What a lane takes besides its pack, in octets: a chunk, a piece decoded and its encoding compared, a recipe; and zstd's context, with that of a block of
+    /// recipes that is compressed meanwhile.
+    pub(super) fn working_set(settings: &Settings) -> u64 {
+        let contexts = 2 * pack::context_octets(settings.compression.level_max());
+        (6 << 20) + settings.cuts.piece_max as u64 + contexts
+    }
+
+    /// What the pack of a lane takes, in octets, if it is finished when it has reached `target`: a piece comes on top, and some small ones.
+    pub(super) fn pack_octets(settings: &Settings, target: usize) -> u64 {
+        (target + settings.cuts.piece_max + (1 << 20)) as u64
+    }
 
     pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, domain: &Domain) -> Result<Self> {
         Ok(Self {

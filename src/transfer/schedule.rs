@@ -139,11 +139,11 @@ impl Transfer {
         }
         let budget = self.shared.resources.budget();
         // Three quarters of the budget are for lanes; the rest is for batches, and what they leave in commits.
-        let per_lane = Lane::WORKING_SET + self.shared.pack_permit;
+        let per_lane = self.shared.working_set + self.shared.pack_permit;
         if (self.lanes.count() as u64 + 1) * per_lane > budget.octets() / 4 * 3 {
             return;
         }
-        let Some(working_set) = budget.try_acquire(Lane::WORKING_SET) else { return };
+        let Some(working_set) = budget.try_acquire(self.shared.working_set) else { return };
         let Some(pack) = budget.try_acquire(self.shared.pack_permit) else { return };
         self.add_lane(working_set, pack);
     }
@@ -178,7 +178,7 @@ impl Transfer {
         let Shared { repository, registration, context, pack_permit, .. } = &self.shared;
         let pack = repository.new_pack(&registration.token()?, *pack_permit as usize)?;
         self.packs.open.insert(pack.id());
-        lane.begin_pack(pack, context.effort.levels().pieces)
+        lane.begin_pack(pack, context.effort.level())
     }
 
     /// Finishes the packs of lanes that have nothing to do.
@@ -252,7 +252,7 @@ impl Transfer {
                 gatherer.is_committing = true;
                 let draft = std::mem::take(&mut builder.draft);
                 let Shared { repository, resources, context, registration, .. } = self.shared.clone();
-                let level = context.effort.levels().recipes;
+                let level = context.effort.level();
                 let (folders, source) = (gatherer.folders_there(), self.source.clone());
                 let target = Target { repository, resources, context, registration, folders, source, level };
                 let commit = async move {
@@ -274,7 +274,7 @@ impl Transfer {
 
     pub(super) fn compress(&mut self, mailbox: usize, block: RecipeBlock) {
         let executor = Arc::clone(self.shared.resources.executor());
-        let level = self.shared.context.effort.levels().recipes;
+        let level = self.shared.context.effort.level();
         let RecipeBlock { serial, slot, recipes } = block;
         let compress = async move {
             let raw = recipes.len() as u32;
