@@ -2,7 +2,7 @@
 
 use crate::check::Check;
 use crate::compare::Compare;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::MailboxName;
 use crate::reading::{self, MailboxListing, MessageInfo, Run, Statistics};
 use crate::recipe::Part;
@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::source::{Kind, Source, SourceId};
 use crate::sweep::{Forget, Sweep};
-use crate::transfer::{Appender, Transfer};
+use crate::transfer::{Appender, Transfer, memory_needed};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -234,10 +234,17 @@ impl Builder {
     /// The engine.
     ///
     /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid) for settings that cannot work together; if the operating system refuses threads.
+    /// [`Invalid`](crate::ErrorKind::Invalid) for settings that cannot work together, or not in the budget; if the operating system refuses threads.
     pub fn build(self) -> Result<Engine> {
         self.settings.verify()?;
         let resources = self.resources.map_or_else(Resources::new, Ok)?;
+        let (needed, available) = (memory_needed(&resources, &self.settings), resources.available());
+        if needed > available {
+            let more = (needed - available).div_ceil(1 << 20);
+            return Err(Error::invalid(format!(
+                "with these settings the memory budget is too small by about {more} MiB"
+            )));
+        }
         Ok(Engine { repository: self.repository, resources, settings: self.settings })
     }
 }

@@ -83,7 +83,7 @@ pub use seal::{Key, Protection};
 #[cfg(feature = "passphrase")]
 #[cfg_attr(docsrs, doc(cfg(feature = "passphrase")))]
 pub use seal::{Passphrase, PassphraseCost};
-pub use settings::Settings;
+pub use settings::{Compression, Settings};
 
 /// The examples in README.md compile.
 #[cfg(doctest)]

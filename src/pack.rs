@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
 use crate::wire::{Decoder, Encode};
 use std::fmt;
+use std::io::Cursor;
 use zstd::bulk::Compressor;
 
 /// Octets in front of the first frame: magic and salt.
@@ -25,6 +26,9 @@ pub(crate) const PIECE_DEFAULT: u64 = 4 << 20;
 pub(crate) const OCTETS_MAX: u64 = 1 << 30;
 /// The most rows in one pack; bounds the memory of a footer.
 pub(crate) const ROWS_MAX: usize = 1 << 16;
+
+/// The zstd level for what is written anew without a transfer that could tell how much time there is.
+pub(crate) const LEVEL: i32 = 3;
 
 /// A pack's name: the writer's token, then a number drawn at random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,40 +119,59 @@ enum Codec {
     Zstd = 1,
 }
 
-/// Compresses blobs and blocks; holds a zstd context (about 1.3 MiB at level 3) and an output buffer that are used again and again.
+/// Compresses blobs and blocks; holds a zstd context (about 1.3 MiB at level 3) that is used again and again.
 pub(crate) struct Packer {
     compressor: Compressor<'static>,
-    compressed: Vec<u8>,
 }
 
 impl Packer {
     pub(crate) fn new(level: i32) -> Result<Self> {
         let compressor = Compressor::new(level).map_err(|source| Error::io("making a compressor", source))?;
-        Ok(Self { compressor, compressed: Vec::new() })
+        Ok(Self { compressor })
+    }
+
+    /// Compresses at this level from now on.
+    pub(crate) fn set_level(&mut self, level: i32) -> Result<()> {
+        let set = self.compressor.set_compression_level(level);
+        set.map_err(|source| Error::io("setting a compression level", source))
     }
 
     /// Appends `content` to `out`, compressed if that makes it smaller, with the octet of the codec in front.
     pub(crate) fn compress(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(content.len()));
-        self.compressor
-            .compress_to_buffer(content, &mut self.compressed)
-            .map_err(|source| Error::internal("compressing failed").because(source))?;
-        let (codec, payload) = if self.compressed.len() < content.len() {
-            (Codec::Zstd, &self.compressed[..])
-        } else {
-            (Codec::Raw, content)
-        };
-        out.push(codec as u8);
-        out.extend_from_slice(payload);
+        let start = out.len();
+        out.reserve_exact(1 + zstd::zstd_safe::compress_bound(content.len()));
+        out.push(Codec::Zstd as u8);
+        let mut rest = Cursor::new(&mut *out);
+        rest.set_position(start as u64 + 1);
+        let compressed = self.compressor.compress_to_buffer(content, &mut rest);
+        let length = compressed.map_err(|source| Error::internal("compressing failed").because(source))?;
+        if length >= content.len() {
+            out.truncate(start);
+            out.push(Codec::Raw as u8);
+            out.extend_from_slice(content);
+        }
         Ok(())
     }
 }
 
 impl fmt::Debug for Packer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Packer({})", self.compressed.capacity())
+        f.write_str("Packer(..)")
     }
+}
+
+/// The most octets that zstd's context takes at a level, 1 to 19, with content of at most [`CONTENT_MAX`].
+pub(crate) fn context_octets(level: i32) -> u64 {
+    let mebibytes = match level {
+        ..=6 => 3,
+        7..=8 => 6,
+        9 => 11,
+        10..=11 => 21,
+        12 => 41,
+        13..=18 => 65,
+        _ => 82,
+    };
+    mebibytes << 20
 }
 
 /// Undoes [`Packer::compress`]; `length` is how long the content must be.
@@ -423,6 +446,22 @@ mod tests {
             writer.add(secrets.domain.digest(blob), blob, &mut packer).unwrap();
         }
         writer.finish().unwrap()
+    }
+
+    #[test]
+    fn a_context_takes_no_more_than_is_counted() {
+        let octet = |at: u64| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 & 15;
+        let content: Vec<u8> = (0..CONTENT_MAX as u64).map(octet).collect();
+        for level in 1..=19 {
+            let mut packer = Packer::new(level).unwrap();
+            let mut most = 0;
+            // What a context was made for with little content it does not shrink.
+            for length in [1 << 10, 1 << 17, 1 << 18, 1 << 20, 4 << 20, CONTENT_MAX] {
+                packer.compress(&content[..length], &mut Vec::new()).unwrap();
+                most = packer.compressor.context_mut().sizeof().max(most);
+            }
+            assert!(most as u64 <= context_octets(level), "level {level}: {most} octets");
+        }
     }
 
     proptest! {

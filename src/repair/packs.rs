@@ -2,11 +2,10 @@
 
 use super::{Repairing, is_of_object};
 use crate::error::{Error, Result};
-use crate::pack::{FinishedPack, PackId, PackReader, Packer, ROWS_MAX, Row};
+use crate::pack::{self, FinishedPack, PackId, PackReader, Packer, ROWS_MAX, Row};
 use crate::repository::{Move, Repository, SEGMENT_CONTENT_MIN};
 use crate::resources::Resources;
 use crate::runtime;
-use crate::settings::Settings;
 use crate::store::Payload;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -93,7 +92,7 @@ impl Repairing {
             let token = self.writer.ok_or_else(|| Error::internal("a repair writes packs and has not registered"))?;
             let (writer, domain) = (self.repository.new_pack(&token, octets.len())?, self.repository.domain().clone());
             let written = runtime::run(&**self.resources.executor(), move || {
-                let mut packer = Packer::new(Settings::default().compression_level)?;
+                let mut packer = Packer::new(pack::LEVEL)?;
                 let (mut writer, mut moves) = (writer, Vec::with_capacity(rows.len()));
                 for row in rows {
                     let content = reader.blob_of(&octets, &row, &domain)?;

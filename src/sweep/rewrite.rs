@@ -7,7 +7,9 @@ use super::Counted;
 use super::scan::Needed;
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::{CONTENT_MAX, FinishedPack, HEADER, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row};
+use crate::pack::{
+    self, CONTENT_MAX, FinishedPack, HEADER, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row,
+};
 use crate::repository::{
     Move, Repository, SEGMENT_CONTENT_MIN, Token, latest_sweep, read_footer, read_moves, write_all_segments,
     write_full_segments, write_moves,
@@ -105,7 +107,7 @@ impl Rewrite {
         let Some(permit) = resources.budget().try_acquire(needed) else { return Ok(None) };
         Ok(Some(Self {
             writer: repository.new_token()?,
-            packer: Some(Packer::new(Settings::default().compression_level)?),
+            packer: Some(Packer::new(pack::LEVEL)?),
             repository,
             resources,
             target: target as usize,

@@ -2,6 +2,7 @@
 
 use super::append::Ticket;
 use super::dedup::{Dedup, Found};
+use super::effort::Effort;
 use super::known::{Differs, KnownMessage};
 use super::state::BatchPermit;
 use crate::budget::Permit;
@@ -20,8 +21,6 @@ use std::vec;
 pub(super) const CHUNK: usize = 256 << 10;
 /// A turn ends after this many octets of mail, so that many transfers share the workers evenly.
 const TURN: usize = 8 << 20;
-/// How far a pack may grow beyond its target: the pieces that one chunk can complete, and the footer.
-pub(super) const PACK_SLACK: usize = 5 << 20;
 
 /// A message to be read.
 #[derive(Debug)]
@@ -75,6 +74,7 @@ pub(super) enum Step {
 pub(super) struct LaneContext {
     pub(super) domain: Domain,
     pub(super) dedup: Dedup,
+    pub(super) effort: Effort,
     /// A pack of at least this length is finished.
     pub(super) pack_target: usize,
     /// Messages that are known are taken apart all the same: some of their content lies in packs that are damaged, and is stored again.
@@ -95,7 +95,7 @@ pub(super) struct Lane {
     pub(super) pack_permit: Option<Permit>,
     /// Pays for the batch that is read.
     pub(super) batch_permit: Option<BatchPermit>,
-    pub(super) pack: Option<PackWriter>,
+    pack: Option<PackWriter>,
     dissector: Dissector,
     hasher: Hasher,
     packer: Packer,
@@ -121,8 +121,17 @@ struct Partial {
 }
 
 impl Lane {
-    /// What a lane's buffers take, in octets: a chunk, a piece decoded and its encoding compared, the piece compressed, a recipe, zstd's context.
-    pub(super) const WORKING_SET: u64 = 14 << 20;
+    /// What a lane takes besides its pack, in octets: a chunk, a piece decoded and its encoding compared, a recipe; and zstd's context, with that of a block of
+    /// recipes that is compressed meanwhile.
+    pub(super) fn working_set(settings: &Settings) -> u64 {
+        let contexts = 2 * pack::context_octets(settings.compression.level_max());
+        (6 << 20) + settings.cuts.piece_max as u64 + contexts
+    }
+
+    /// What the pack of a lane takes, in octets, if it is finished when it has reached `target`: a piece comes on top, and some small ones.
+    pub(super) fn pack_octets(settings: &Settings, target: usize) -> u64 {
+        (target + settings.cuts.piece_max + (1 << 20)) as u64
+    }
 
     pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, domain: &Domain) -> Result<Self> {
         Ok(Self {
@@ -132,7 +141,7 @@ impl Lane {
             pack: None,
             dissector: Dissector::new(settings.cuts, settings.limits.clone()),
             hasher: domain.hasher(),
-            packer: Packer::new(settings.compression_level)?,
+            packer: Packer::new(pack::LEVEL)?,
             buffer: vec![0; CHUNK],
             items: Vec::new().into_iter(),
             current: None,
@@ -144,6 +153,23 @@ impl Lane {
     pub(super) fn give(&mut self, items: Vec<Item>, permit: Option<BatchPermit>) {
         self.items = items.into_iter();
         self.batch_permit = permit;
+    }
+
+    /// Whether it has no pack to write to.
+    pub(super) fn lacks_pack(&self) -> bool {
+        self.pack.is_none()
+    }
+
+    /// Whether there is anything in its pack.
+    pub(super) fn has_content(&self) -> bool {
+        self.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty())
+    }
+
+    /// Begins a pack, in which pieces are compressed at this level.
+    pub(super) fn begin_pack(&mut self, pack: PackWriter, level: i32) -> Result<()> {
+        self.packer.set_level(level)?;
+        self.pack = Some(pack);
+        Ok(())
     }
 
     /// Reads on for one turn. The lane must have a pack.

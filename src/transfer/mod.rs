@@ -7,6 +7,7 @@
 mod append;
 mod commit;
 mod dedup;
+mod effort;
 mod gather;
 mod intake;
 mod known;
@@ -31,12 +32,13 @@ pub use append::Appender;
 use bytes::Bytes;
 use commit::{Committed, Tail};
 use dedup::Dedup;
+use effort::Effort;
 use futures::future::{AbortHandle, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
 use gather::Gatherer;
 use intake::{BATCH, Enumeration, Intake, Receiving, Taken};
-use lane::{Lane, LaneContext, Output, PACK_SLACK, Step};
+use lane::{Lane, LaneContext, Output, Step};
 use registration::Registration;
 use state::{BatchPermit, BatchPermits, Lanes, Packs, Work};
 use std::collections::{BTreeMap, VecDeque};
@@ -154,6 +156,8 @@ struct Shared {
     settings: Settings,
     context: Arc<LaneContext>,
     registration: Arc<Registration>,
+    /// Octets of the budget that a lane takes, and its pack.
+    working_set: u64,
     pack_permit: u64,
 }
 
@@ -257,14 +261,15 @@ impl Transfer {
         intake: Intake,
         source: (SourceId, Kind),
     ) -> Self {
-        let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
-        let pack_target = settings.pack_bytes_max.min(eighth);
+        let pack_target = pack_target(&resources, &settings);
         let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
-        let context = LaneContext { domain, dedup, pack_target, heals: AtomicBool::new(false) };
+        let effort = Effort::new(settings.compression);
+        let context = LaneContext { domain, dedup, effort, pack_target, heals: AtomicBool::new(false) };
         let started = repository.now();
-        let pack_permit = (pack_target + PACK_SLACK) as u64;
+        let pack_permit = Lane::pack_octets(&settings, pack_target);
         let context = Arc::new(context);
-        let shared = Shared { repository, resources, settings, context, registration, pack_permit };
+        let working_set = Lane::working_set(&settings);
+        let shared = Shared { repository, resources, settings, context, registration, working_set, pack_permit };
         Self {
             shared,
             source,
@@ -404,13 +409,24 @@ impl fmt::Debug for Transfer {
     }
 }
 
+/// A pack of at least so many octets is finished.
+fn pack_target(resources: &Resources, settings: &Settings) -> usize {
+    let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
+    settings.pack_bytes_max.min(eighth)
+}
+
+/// The octets of the budget without which no transfer begins: those of one lane, its pack and a batch.
+pub(crate) fn memory_needed(resources: &Resources, settings: &Settings) -> u64 {
+    Lane::working_set(settings) + Lane::pack_octets(settings, pack_target(resources, settings)) + BATCH
+}
+
 impl Shared {
     /// Waits for the memory of one lane, its pack and a batch, all at once, so that no two transfers hold a part each.
     async fn begin(self) -> Result<Event> {
         let has_bad_packs = self.registration.begin(&self.context.dedup).await?;
         self.context.heals.store(has_bad_packs && self.settings.reread, Ordering::Relaxed);
         let budget = self.resources.budget();
-        let mut all = budget.acquire(Lane::WORKING_SET + self.pack_permit + BATCH).await;
+        let mut all = budget.acquire(self.working_set + self.pack_permit + BATCH).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))

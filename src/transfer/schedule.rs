@@ -6,7 +6,7 @@ use super::lane::Lane;
 use super::state::{BatchPermits, Lanes, Work};
 use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pack::{FinishedPack, Packer, Row};
 use crate::repository::{CompressedBlock, Ended, note_heads, write_segment};
 use crate::runtime;
@@ -139,11 +139,11 @@ impl Transfer {
         }
         let budget = self.shared.resources.budget();
         // Three quarters of the budget are for lanes; the rest is for batches, and what they leave in commits.
-        let per_lane = Lane::WORKING_SET + self.shared.pack_permit;
+        let per_lane = self.shared.working_set + self.shared.pack_permit;
         if (self.lanes.count() as u64 + 1) * per_lane > budget.octets() / 4 * 3 {
             return;
         }
-        let Some(working_set) = budget.try_acquire(Lane::WORKING_SET) else { return };
+        let Some(working_set) = budget.try_acquire(self.shared.working_set) else { return };
         let Some(pack) = budget.try_acquire(self.shared.pack_permit) else { return };
         self.add_lane(working_set, pack);
     }
@@ -156,16 +156,10 @@ impl Transfer {
     }
 
     pub(super) fn run_lane(&mut self, mut lane: Box<Lane>, mailbox: usize) {
-        if lane.pack.is_none() {
-            let Shared { repository, registration, pack_permit, .. } = &self.shared;
-            let pack = registration.token().and_then(|token| repository.new_pack(&token, *pack_permit as usize));
-            match pack {
-                Ok(pack) => {
-                    self.packs.open.insert(pack.id());
-                    lane.pack = Some(pack);
-                }
-                Err(error) => return self.fail(error),
-            }
+        if lane.lacks_pack()
+            && let Err(error) = self.begin_pack(&mut lane)
+        {
+            return self.fail(error);
         }
         self.lanes.running += 1;
         let (executor, context) = (Arc::clone(self.shared.resources.executor()), Arc::clone(&self.shared.context));
@@ -180,11 +174,17 @@ impl Transfer {
         self.tasks.push(turn.boxed());
     }
 
+    fn begin_pack(&mut self, lane: &mut Lane) -> Result<()> {
+        let Shared { repository, registration, context, pack_permit, .. } = &self.shared;
+        let pack = repository.new_pack(&registration.token()?, *pack_permit as usize)?;
+        self.packs.open.insert(pack.id());
+        lane.begin_pack(pack, context.effort.level())
+    }
+
     /// Finishes the packs of lanes that have nothing to do.
     pub(super) fn seal_idle_packs(&mut self) {
-        let (open, empty): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lanes.idle)
-            .into_iter()
-            .partition(|lane| lane.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty()));
+        let (open, empty): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.lanes.idle).into_iter().partition(|lane| lane.has_content());
         self.lanes.idle = empty;
         open.into_iter().for_each(|lane| self.seal_pack(lane));
     }
@@ -251,8 +251,8 @@ impl Transfer {
             if let (Some(tail), Some(builder)) = (tail.take(), gatherer.closed.front_mut()) {
                 gatherer.is_committing = true;
                 let draft = std::mem::take(&mut builder.draft);
-                let Shared { repository, resources, settings, context, registration, .. } = self.shared.clone();
-                let level = settings.compression_level;
+                let Shared { repository, resources, context, registration, .. } = self.shared.clone();
+                let level = context.effort.level();
                 let (folders, source) = (gatherer.folders_there(), self.source.clone());
                 let target = Target { repository, resources, context, registration, folders, source, level };
                 let commit = async move {
@@ -274,7 +274,7 @@ impl Transfer {
 
     pub(super) fn compress(&mut self, mailbox: usize, block: RecipeBlock) {
         let executor = Arc::clone(self.shared.resources.executor());
-        let level = self.shared.settings.compression_level;
+        let level = self.shared.context.effort.level();
         let RecipeBlock { serial, slot, recipes } = block;
         let compress = async move {
             let raw = recipes.len() as u32;

@@ -177,6 +177,9 @@ impl Transfer {
                 permit.shrink(pack.octets.capacity() as u64);
                 lane.pack_permit = spare;
             }
+            // With the smallest budgets every worker waits for its own pack, whatever the store is like: that tells nothing.
+            let in_flight = self.packs.uploading + self.packs.finished.len();
+            self.shared.context.effort.learn(lane.pack_permit.is_none() && in_flight > 1);
             self.packs.finished.push_back((pack, permit));
         }
         match (lane.pack_permit.is_some(), mailbox) {

@@ -16,7 +16,7 @@ use mailrail::store::Store;
 use mailrail::sweep::SweepReport;
 use mailrail::testing::{SeededRandomness, sink};
 use mailrail::transfer::{Outcome, Settled};
-use mailrail::{Engine, ErrorKind, Protection, Repository, Resources, Result, Settings};
+use mailrail::{Compression, Engine, ErrorKind, Protection, Repository, Resources, Result, Settings};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -81,7 +81,7 @@ pub type Stop = oneshot::Receiver<()>;
 fn settings(commit_messages: u32) -> Settings {
     let mut settings = Settings::default();
     (settings.pack_bytes_max, settings.commit_messages_max) = (16 << 10, commit_messages);
-    (settings.recipe_block_bytes, settings.compression_level) = (4 << 10, 1);
+    (settings.recipe_block_bytes, settings.compression) = (4 << 10, Compression::Level(1));
     settings
 }
 

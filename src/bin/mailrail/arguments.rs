@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
 use mailrail::repository::{RunId, SlotId};
-use mailrail::{Engine, Protection, Repository, Resources, Settings};
+use mailrail::{Compression, Engine, Protection, Repository, Resources, Settings};
 use std::env;
 use std::path::PathBuf;
 use std::thread;
@@ -110,6 +110,9 @@ pub(crate) struct Push {
     /// Trust no evidence (names, sizes, times): read every message again, and store again what damaged packs held.
     #[arg(long)]
     pub(crate) reread: bool,
+    /// How hard to compress: adaptive, which is lightly unless there is time for more, or a level from 1 to 19.
+    #[arg(long, value_name = "LEVEL", default_value = "adaptive", value_parser = values::compression)]
+    pub(crate) compression: Compression,
     /// End the run when more messages than this could not be read: what has begun is committed.
     #[arg(long, value_name = "N")]
     pub(crate) max_quarantined: Option<u64>,

@@ -25,7 +25,7 @@ const NAMED_MAX: usize = 1_000;
 type Quarantined = Vec<(String, String, String, Reason)>;
 
 pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Failure> {
-    let Push { source: place, repository: path, no_encryption, reread, max_quarantined } = arguments;
+    let Push { source: place, repository: path, no_encryption, reread, compression, max_quarantined } = arguments;
     if no_encryption && common.names_key() {
         return Err(Failure::usage("a key and --no-encryption exclude each other"));
     }
@@ -41,6 +41,7 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     let started = Instant::now();
     let repository = repository::open_or_create(common, &path, no_encryption).await?;
     let mut settings = Settings::default();
+    settings.compression = compression;
     (settings.reread, settings.quarantined_max) = (reread, max_quarantined);
     let engine = common.engine(repository, settings)?;
     let transfer = engine.transfer(source).shutdown_on(interrupt::first()?);

@@ -1,7 +1,7 @@
 //! Values of options: sizes, times, and text as the octets that it is.
 
 use mail_parser::DateTime;
-use mailrail::Resources;
+use mailrail::{Compression, Resources};
 use std::ffi::OsString;
 
 const UNITS: [(&str, u64); 12] = [
@@ -42,6 +42,13 @@ pub(crate) fn memory(text: &str) -> Result<u64, String> {
         return Err(format!("at least {} MiB are needed", Resources::MEMORY_BYTES_MIN >> 20));
     }
     Ok(octets)
+}
+
+/// `adaptive`, or a level from 1 to 19.
+pub(crate) fn compression(text: &str) -> Result<Compression, String> {
+    let level = || text.parse().ok().filter(|level| (1..=19).contains(level)).map(Compression::Level);
+    let compression = if text == "adaptive" { Some(Compression::Adaptive) } else { level() };
+    compression.ok_or_else(|| "give `adaptive`, or a level from 1 to 19".into())
 }
 
 /// A point in time in nanoseconds since 1970: RFC 3339 with a zone (`2026-11-22T10:00:00Z`), or `@SECONDS[.FRACTION]`.
