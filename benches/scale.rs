@@ -16,7 +16,6 @@ use mailrail::{Engine, Key, Protection, Repository, Resources};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
 use std::{env, fs, process};
 
 /// How many mailboxes, and messages in each, the whole case has: 2.1 million, and 2 x 10^10 messages.
@@ -96,7 +95,6 @@ fn table() {
         (costs, objects(directory.path()))
     });
     let [few, many, full] = &measured;
-    println!("| | {} | objects |", TASKS.map(|(name, _)| name).join(" | "));
     for (slice, size) in measured.iter().zip(SLICES) {
         println!("\n{} mailboxes of {} messages, {} objects:\n", size.mailboxes, size.messages, slice.1);
         print_table(&slice.0);
@@ -161,7 +159,6 @@ fn objects(directory: &Path) -> u64 {
 fn slice(task: Task, directory: &Path, size: Size) {
     let store = CountingStore::new(Arc::new(FileStore::open_or_create(directory).expect("a store")));
     let protection = Protection::Key(Key::new([7; 32]));
-    let began = Instant::now();
     block_on(async {
         let repository = Repository::open_or_create(Arc::new(store.clone()), protection).await.expect("a repository");
         let resources = Resources::with(MEMORY, 2).expect("resources");
@@ -171,7 +168,6 @@ fn slice(task: Task, directory: &Path, size: Size) {
         }
         work(&engine, task, size).await;
     });
-    let _ = began;
     let (reads, puts, creates) =
         (store.total(Operation::Read), store.total(Operation::Put), store.total(Operation::Create));
     let others =
