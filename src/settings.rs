@@ -41,16 +41,6 @@ pub enum Compression {
     Level(i32),
 }
 
-impl Compression {
-    /// The highest level that may come of it.
-    pub(crate) fn level_max(self) -> i32 {
-        match self {
-            Self::Adaptive => 5,
-            Self::Level(level) => level,
-        }
-    }
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {

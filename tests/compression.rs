@@ -20,9 +20,10 @@ fn push(compression: Compression, is_slow: bool) -> Ledger {
     let world = World::with(Resources::inline(64 << 20).unwrap(), settings, |memory| {
         let (store, stall) = StalledStore::new(Arc::new(memory));
         // The repository itself is made at once.
-        stall.release(if is_slow { 2 } else { 0 });
-        if !is_slow {
-            stall.release_all();
+        if is_slow {
+            stall.release(2)
+        } else {
+            stall.release_all()
         }
         let _ = handle.set(stall);
         Arc::new(store)

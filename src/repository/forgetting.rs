@@ -5,7 +5,7 @@ use super::columns::RecipeRange;
 use super::commit::{CommitRef, Draft, Place, encode as encode_commit};
 use super::journal::{Journal, JournalName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::Packer;
+use crate::pack::{self, Packer};
 use std::collections::HashSet;
 
 /// The most messages with changes of their own, and the most that are gone, that a forgetting checkpoint carries.
@@ -75,6 +75,6 @@ pub(crate) async fn create_commit(
 ) -> Result<bool> {
     let key = name.commit(place.sequence);
     let salt = repository.salt()?;
-    let encoded = encode_commit(draft, place, &key, repository.secrets(), salt, &mut Packer::new(3)?)?;
+    let encoded = encode_commit(draft, place, &key, repository.secrets(), salt, &mut Packer::new(pack::LEVEL)?)?;
     repository.create(&key, &encoded.octets.into()).await
 }

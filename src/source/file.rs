@@ -189,6 +189,7 @@ impl ReadBody for ReadFile {
     /// Reads no further than the enumerated size: what a file grew by meanwhile shows in [`finish`](Self::finish).
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Unreadable> {
         let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        // At the end the system is not asked for nothing.
         let Some(buffer @ [_, ..]) = buffer.get_mut(..wanted) else { return Ok(0) };
         let read = retried(|| self.file.read(buffer)).map_err(|source| unreadable("reading", &self.path, source))?;
         self.left = self.left.saturating_sub(read as u64);

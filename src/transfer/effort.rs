@@ -6,10 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// zstd's levels, from the lightest. docs/decisions/0004-speed.md has what each costs and leaves.
 const STEPS: [i32; 3] = [1, 3, 5];
 
+/// The highest level that may come of `compression`.
+pub(super) fn level_max(compression: Compression) -> i32 {
+    match compression {
+        Compression::Level(level) => level,
+        Compression::Adaptive => STEPS[STEPS.len() - 1],
+    }
+}
+
 /// How hard to compress now.
 #[derive(Debug)]
 pub(super) struct Effort {
     compression: Compression,
+    /// Which of [`STEPS`].
     step: AtomicUsize,
 }
 
@@ -22,7 +31,7 @@ impl Effort {
     pub(super) fn level(&self) -> i32 {
         match self.compression {
             Compression::Level(level) => level,
-            Compression::Adaptive => STEPS[self.step.load(Ordering::Relaxed).min(STEPS.len() - 1)],
+            Compression::Adaptive => STEPS[self.step.load(Ordering::Relaxed)],
         }
     }
 

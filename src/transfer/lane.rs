@@ -2,7 +2,7 @@
 
 use super::append::Ticket;
 use super::dedup::{Dedup, Found};
-use super::effort::Effort;
+use super::effort::{Effort, level_max};
 use super::known::{Differs, KnownMessage};
 use super::state::BatchPermit;
 use crate::budget::Permit;
@@ -124,7 +124,7 @@ impl Lane {
     /// What a lane takes besides its pack, in octets: a chunk, a piece decoded and its encoding compared, a recipe; and zstd's context, with that of a block of
     /// recipes that is compressed meanwhile.
     pub(super) fn working_set(settings: &Settings) -> u64 {
-        let contexts = 2 * pack::context_octets(settings.compression.level_max());
+        let contexts = 2 * pack::context_octets(level_max(settings.compression));
         (6 << 20) + settings.cuts.piece_max as u64 + contexts
     }
 
@@ -133,15 +133,15 @@ impl Lane {
         (target + settings.cuts.piece_max + (1 << 20)) as u64
     }
 
-    pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, domain: &Domain) -> Result<Self> {
+    pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, context: &LaneContext) -> Result<Self> {
         Ok(Self {
             _permit: permit,
             pack_permit: Some(pack_permit),
             batch_permit: None,
             pack: None,
             dissector: Dissector::new(settings.cuts, settings.limits.clone()),
-            hasher: domain.hasher(),
-            packer: Packer::new(pack::LEVEL)?,
+            hasher: context.domain.hasher(),
+            packer: Packer::new(context.effort.level())?,
             buffer: vec![0; CHUNK],
             items: Vec::new().into_iter(),
             current: None,
@@ -200,13 +200,10 @@ impl Lane {
 
     /// Finishes the open pack, if there is anything in it.
     pub(super) fn finish_pack(&mut self) -> Result<Option<FinishedPack>> {
-        match self.pack.take() {
-            Some(pack) if !pack.rows().is_empty() => pack.finish().map(Some),
-            empty => {
-                self.pack = empty;
-                Ok(None)
-            }
+        if !self.has_content() {
+            return Ok(None);
         }
+        self.pack.take().map(PackWriter::finish).transpose()
     }
 
     fn begin(&mut self, item: Item, context: &LaneContext) -> Result<usize> {

@@ -426,7 +426,7 @@ impl Shared {
         let has_bad_packs = self.registration.begin(&self.context.dedup).await?;
         self.context.heals.store(has_bad_packs && self.settings.reread, Ordering::Relaxed);
         let budget = self.resources.budget();
-        let mut all = budget.acquire(self.working_set + self.pack_permit + BATCH).await;
+        let mut all = budget.acquire(memory_needed(&self.resources, &self.settings)).await;
         let pack = all.split(self.pack_permit);
         let batch = all.split(BATCH);
         Ok(Event::Begun(all, pack, batch))

@@ -149,7 +149,7 @@ impl Transfer {
     }
 
     pub(super) fn add_lane(&mut self, working_set: Permit, pack: Permit) {
-        match Lane::new(working_set, pack, &self.shared.settings, &self.shared.context.domain) {
+        match Lane::new(working_set, pack, &self.shared.settings, &self.shared.context) {
             Ok(lane) => self.lanes.idle.push(Box::new(lane)),
             Err(error) => self.fail(error),
         }

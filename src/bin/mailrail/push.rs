@@ -41,8 +41,7 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     let started = Instant::now();
     let repository = repository::open_or_create(common, &path, no_encryption).await?;
     let mut settings = Settings::default();
-    settings.compression = compression;
-    (settings.reread, settings.quarantined_max) = (reread, max_quarantined);
+    (settings.reread, settings.compression, settings.quarantined_max) = (reread, compression, max_quarantined);
     let engine = common.engine(repository, settings)?;
     let transfer = engine.transfer(source).shutdown_on(interrupt::first()?);
     let (report, quarantined) = drive(transfer, Progress::new(common, "pushing")).await?;
