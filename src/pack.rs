@@ -8,6 +8,7 @@ use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
 use crate::wire::{Decoder, Encode};
 use std::fmt;
 use std::io::Cursor;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use zstd::bulk::Compressor;
 
 /// Octets in front of the first frame: magic and salt.
@@ -151,6 +152,28 @@ impl Packer {
             out.extend_from_slice(content);
         }
         Ok(())
+    }
+}
+
+/// Packers that nobody has at the moment, so that not every block makes a context anew.
+#[derive(Debug, Default)]
+pub(crate) struct Packers(Mutex<Vec<Packer>>);
+
+impl Packers {
+    /// Does work with a packer of this level.
+    pub(crate) fn with<T>(&self, level: i32, work: impl FnOnce(&mut Packer) -> Result<T>) -> Result<T> {
+        let idle = self.idle().pop();
+        let mut packer = match idle {
+            Some(mut packer) => packer.set_level(level).map(|()| packer),
+            None => Packer::new(level),
+        }?;
+        let done = work(&mut packer);
+        self.idle().push(packer);
+        done
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Packer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,7 @@ use super::trust;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Evidence, Folder, MailboxName};
-use crate::pack::{PackId, Packer};
+use crate::pack::PackId;
 use crate::repository::{
     Checkpoint, Contest, Draft, FolderRecord, Journal, JournalName, Others, Place, Repository, Token, encode_commit,
 };
@@ -231,10 +231,11 @@ impl Target {
     /// Encodes and seals a draft for its place, on a worker.
     async fn encode(&self, draft: Draft, place: &Place, key: String) -> Result<(Draft, Result<(Bytes, Digest)>)> {
         let (secrets, place, level) = (self.repository.secrets().clone(), place.clone(), self.level);
+        let context = Arc::clone(&self.context);
         let salt = self.repository.salt()?;
         let (encoded, draft) = runtime::run(&**self.resources.executor(), move || {
-            let encoded = Packer::new(level)
-                .and_then(|mut packer| encode_commit(&draft, &place, &key, &secrets, salt, &mut packer));
+            let encoded =
+                context.packers.with(level, |packer| encode_commit(&draft, &place, &key, &secrets, salt, packer));
             (encoded, draft)
         })
         .await?;

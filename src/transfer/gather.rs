@@ -338,12 +338,10 @@ impl Gatherer {
         }
     }
 
-    /// A pack is durable.
-    pub(super) fn durable(&mut self, pack: &PackId) {
-        self.open.waits_for.remove(pack);
-        self.closed.iter_mut().for_each(|builder| {
-            builder.waits_for.remove(pack);
-        });
+    /// A pack is durable; gives whether a commit waited for it.
+    pub(super) fn durable(&mut self, pack: &PackId) -> bool {
+        let builders = self.closed.iter_mut().chain([&mut self.open]);
+        builders.fold(false, |waited, builder| builder.waits_for.remove(pack) || waited)
     }
 
     /// The enumeration ended.

@@ -10,7 +10,7 @@ use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
 use crate::ledger::Bytes as Octets;
 use crate::message::Envelope;
-use crate::pack::{self, FinishedPack, PackWriter, Packer, Row};
+use crate::pack::{self, FinishedPack, PackWriter, Packer, Packers, Row};
 use crate::recipe::Dissector;
 use crate::settings::Settings;
 use crate::source::{Body, Finished, Message, ReadBody, Reason, Unreadable};
@@ -75,6 +75,8 @@ pub(super) struct LaneContext {
     pub(super) domain: Domain,
     pub(super) dedup: Dedup,
     pub(super) effort: Effort,
+    /// For what is compressed besides packs.
+    pub(super) packers: Packers,
     /// A pack of at least this length is finished.
     pub(super) pack_target: usize,
     /// Messages that are known are taken apart all the same: some of their content lies in packs that are damaged, and is stored again.

@@ -23,24 +23,23 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::ledger::{Grade, Ledger};
 use crate::message::{Identity, MailboxName};
-use crate::pack::{FinishedPack, PackId, Row};
+use crate::pack::{FinishedPack, PackId, Packers, Row};
 use crate::repository::{CompressedBlock, JournalHead, Repository, RunId};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
 pub use append::Appender;
 use bytes::Bytes;
-use commit::{Committed, Tail};
+use commit::Committed;
 use dedup::Dedup;
 use effort::Effort;
 use futures::future::{AbortHandle, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
-use gather::Gatherer;
 use intake::{BATCH, Enumeration, Intake, Receiving, Taken};
 use lane::{Lane, LaneContext, Output, Step};
 use registration::Registration;
-use state::{BatchPermit, BatchPermits, Lanes, Packs, Work};
+use state::{BatchPermit, BatchPermits, Gatherers, Lanes, Packs, Work};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
@@ -132,7 +131,7 @@ pub struct Transfer {
     batches: BatchPermits,
     work: VecDeque<Work>,
     lanes: Lanes,
-    gatherers: BTreeMap<usize, (Gatherer, Option<Tail>)>,
+    gatherers: Gatherers,
     next_mailbox: usize,
     packs: Packs,
     ledger: Ledger,
@@ -264,7 +263,8 @@ impl Transfer {
         let pack_target = pack_target(&resources, &settings);
         let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
         let effort = Effort::new(settings.compression);
-        let context = LaneContext { domain, dedup, effort, pack_target, heals: AtomicBool::new(false) };
+        let (packers, heals) = (Packers::default(), AtomicBool::new(false));
+        let context = LaneContext { domain, dedup, effort, packers, pack_target, heals };
         let started = repository.now();
         let pack_permit = Lane::pack_octets(&settings, pack_target);
         let context = Arc::new(context);
@@ -284,7 +284,7 @@ impl Transfer {
             batches: BatchPermits::default(),
             work: VecDeque::new(),
             lanes: Lanes::default(),
-            gatherers: BTreeMap::new(),
+            gatherers: Gatherers::default(),
             next_mailbox: 0,
             packs: Packs::default(),
             ledger: Ledger::default(),

@@ -7,7 +7,7 @@ use super::state::{BatchPermits, Lanes, Work};
 use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
 use crate::error::{Error, Result};
-use crate::pack::{FinishedPack, Packer, Row};
+use crate::pack::{FinishedPack, Row};
 use crate::repository::{CompressedBlock, Ended, note_heads, write_segment};
 use crate::runtime;
 use crate::store::Payload;
@@ -68,7 +68,7 @@ impl Transfer {
             && self.tasks.len() == usize::from(self.batches.is_waiting)
             && self.work.is_empty()
             && self.packs.finished.is_empty()
-            && self.gatherers.values().all(|(gatherer, _)| gatherer.is_idle());
+            && self.gatherers.is_idle();
         if is_quiet {
             (self.lanes, self.is_paused) = (Lanes::default(), false);
             (self.batches.own, self.batches.granted) = (None, None);
@@ -102,10 +102,7 @@ impl Transfer {
 
     /// Closes all open commits and packs.
     pub(super) fn flush(&mut self) {
-        let mut blocks = Vec::new();
-        for (mailbox, (gatherer, _)) in &mut self.gatherers {
-            blocks.extend(gatherer.close().map(|block| (*mailbox, block)));
-        }
+        let blocks = self.gatherers.close();
         blocks.into_iter().for_each(|(mailbox, block)| self.compress(mailbox, block));
         self.seal_idle_packs();
     }
@@ -229,15 +226,14 @@ impl Transfer {
     }
 
     pub(super) fn schedule_commits(&mut self) {
-        let mailboxes: Vec<usize> = self.gatherers.keys().copied().collect();
-        for mailbox in mailboxes {
+        for mailbox in self.gatherers.take_due() {
             self.schedule_mailbox(mailbox);
         }
     }
 
     /// Concludes, closes and commits what is due of one mailbox.
     pub(super) fn schedule_mailbox(&mut self, mailbox: usize) {
-        let Some((gatherer, tail)) = self.gatherers.get_mut(&mailbox) else { return };
+        let Some((gatherer, tail)) = self.gatherers.look_at(mailbox) else { return };
         let mut block = None;
         if gatherer.can_conclude() {
             if gatherer.conclude() {
@@ -262,7 +258,7 @@ impl Transfer {
                 self.tasks.push(commit.boxed());
             }
         } else if gatherer.is_finished()
-            && let Some((gatherer, _)) = self.gatherers.remove(&mailbox)
+            && let Some(gatherer) = self.gatherers.remove(mailbox)
         {
             self.shared.registration.release(&gatherer.mailbox);
             gatherer.open.permits.into_iter().for_each(|permit| self.batches.give_back(permit));
@@ -274,13 +270,14 @@ impl Transfer {
 
     pub(super) fn compress(&mut self, mailbox: usize, block: RecipeBlock) {
         let executor = Arc::clone(self.shared.resources.executor());
-        let level = self.shared.context.effort.level();
+        let context = Arc::clone(&self.shared.context);
         let RecipeBlock { serial, slot, recipes } = block;
         let compress = async move {
             let raw = recipes.len() as u32;
             let octets = runtime::run(&*executor, move || {
                 let mut octets = Vec::new();
-                Packer::new(level)?.compress(&recipes, &mut octets)?;
+                let level = context.effort.level();
+                context.packers.with(level, |packer| packer.compress(&recipes, &mut octets))?;
                 octets.shrink_to_fit();
                 Ok::<_, Error>(octets)
             });
@@ -316,7 +313,7 @@ impl Transfer {
         // Work not begun stays pending; its mailbox is not concluded, for it was not seen to its end.
         for Work { mailbox, permit, .. } in std::mem::take(&mut self.work) {
             self.batches.give_back(permit);
-            if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
+            if let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) {
                 gatherer.outstanding -= 1;
                 gatherer.cut_short();
             }
@@ -329,7 +326,7 @@ impl Transfer {
     /// The mailbox being enumerated will not be enumerated to its end.
     pub(super) fn end_enumeration(&mut self) {
         if let Some(mailbox) = self.enumerating.take()
-            && let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox)
+            && let Some((gatherer, _)) = self.gatherers.get_mut(mailbox)
         {
             gatherer.end(End::default());
         }
@@ -340,7 +337,7 @@ impl Transfer {
         self.work.clear();
         self.intake = None;
         self.enumerating = None;
-        self.gatherers.retain(|_, (gatherer, _)| gatherer.is_committing);
+        self.gatherers.abandon();
         self.packs.finished.clear();
         self.lanes.parked.clear();
         self.lanes.idle.clear();

@@ -43,7 +43,7 @@ impl Transfer {
                 self.pack_is_durable(pack, rows, (length, epoch), permit);
             }
             Event::Compressed { mailbox, serial, slot, block } => {
-                if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
+                if let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) {
                     gatherer.compressed(serial, slot, block);
                 }
             }
@@ -96,13 +96,13 @@ impl Transfer {
         let Opened { name, tail, folders } = opened;
         let gatherer = Gatherer::new(name, self.source.clone(), folders);
         self.enumerating = Some(self.next_mailbox);
-        self.gatherers.insert(self.next_mailbox, (gatherer, Some(tail)));
+        self.gatherers.insert(self.next_mailbox, gatherer, tail);
         self.next_mailbox += 1;
     }
 
     pub(super) fn take_batch(&mut self, found: Found, permit: Option<BatchPermit>) {
         let Some(mailbox) = self.enumerating else { return };
-        let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) else { return };
+        let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) else { return };
         let Found { seen, folders, items, updates, unchanged, excluded, failed, end, weight } = found;
         self.ledger.see(seen);
         excluded.into_iter().for_each(|reason| self.ledger.exclude(reason));
@@ -148,7 +148,7 @@ impl Transfer {
         self.ledger.bytes.duplicate += octets.duplicate;
         self.ledger.bytes.compressed += octets.compressed;
         let mut blocks = Vec::new();
-        if let Some((gatherer, _)) = self.gatherers.get_mut(&mailbox) {
+        if let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) {
             let Shared { settings, .. } = &self.shared;
             blocks = gatherer.messages(messages, &recipes, &self.packs.open, settings, self.with_outcomes);
             if step == Step::Done {
@@ -212,7 +212,7 @@ impl Transfer {
             // What points at it is not committed.
             None => self.shared.context.dedup.forget(&rows),
         }
-        self.gatherers.values_mut().for_each(|(gatherer, _)| gatherer.durable(&pack));
+        self.gatherers.durable(&pack);
         if let Some((mut lane, mailbox)) = self.lanes.parked.pop() {
             // A parked lane's own permit is one that travelled whole.
             lane.pack_permit = Some(permit);
@@ -232,7 +232,7 @@ impl Transfer {
         if length > 0 {
             self.wrote(length);
         }
-        let Some((gatherer, slot)) = self.gatherers.get_mut(&mailbox) else { return };
+        let Some((gatherer, slot)) = self.gatherers.get_mut(mailbox) else { return };
         gatherer.is_committing = false;
         if let Some((sequence, digest)) = tail.head() {
             let mailbox_name = (*gatherer.mailbox).clone();

@@ -1,10 +1,12 @@
 //! What a transfer has under way.
 
+use super::commit::Tail;
+use super::gather::{Gatherer, RecipeBlock};
 use super::intake::BATCH;
 use super::lane::{Item, Lane};
 use crate::budget::{Budget, Permit};
 use crate::pack::{FinishedPack, PackId, Row};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 /// The lanes, by what they do.
 #[derive(Default)]
@@ -25,6 +27,17 @@ pub(super) struct Packs {
     pub(super) finished: VecDeque<(FinishedPack, Permit)>,
     /// Rows of durable packs that are in no index segment yet.
     pub(super) rows: Vec<Row>,
+}
+
+/// The mailboxes under way, by number. With short mailboxes there are thousands that wait for one pack, so only those are looked at to which anything
+/// happened.
+#[derive(Default)]
+pub(super) struct Gatherers {
+    all: BTreeMap<usize, (Gatherer, Option<Tail>)>,
+    /// Something happened to them since their commits were scheduled.
+    due: BTreeSet<usize>,
+    /// Something may have come to their open commits since all of these were closed.
+    open: BTreeSet<usize>,
 }
 
 /// The memory of batches: one's worth is the transfer's own, so that it always gets on.
@@ -54,6 +67,77 @@ pub(super) struct Work {
 impl Lanes {
     pub(super) fn count(&self) -> usize {
         self.idle.len() + self.parked.len() + self.running
+    }
+}
+
+impl Gatherers {
+    pub(super) fn insert(&mut self, mailbox: usize, gatherer: Gatherer, tail: Tail) {
+        self.all.insert(mailbox, (gatherer, Some(tail)));
+        self.touch(mailbox);
+    }
+
+    /// A mailbox to which something happens: it is due.
+    pub(super) fn get_mut(&mut self, mailbox: usize) -> Option<&mut (Gatherer, Option<Tail>)> {
+        self.touch(mailbox);
+        self.all.get_mut(&mailbox)
+    }
+
+    fn touch(&mut self, mailbox: usize) {
+        self.due.insert(mailbox);
+        self.open.insert(mailbox);
+    }
+
+    /// The numbers of those that are due, which they are no more.
+    pub(super) fn take_due(&mut self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.due)
+    }
+
+    /// A mailbox of which what is due is done.
+    pub(super) fn look_at(&mut self, mailbox: usize) -> Option<&mut (Gatherer, Option<Tail>)> {
+        self.all.get_mut(&mailbox)
+    }
+
+    pub(super) fn remove(&mut self, mailbox: usize) -> Option<Gatherer> {
+        self.open.remove(&mailbox);
+        self.all.remove(&mailbox).map(|(gatherer, _)| gatherer)
+    }
+
+    /// Closes all open commits, and gives what is left to be compressed of them.
+    pub(super) fn close(&mut self) -> Vec<(usize, RecipeBlock)> {
+        let mut blocks = Vec::new();
+        for mailbox in std::mem::take(&mut self.open) {
+            if let Some((gatherer, _)) = self.all.get_mut(&mailbox) {
+                blocks.extend(gatherer.close().map(|block| (mailbox, block)));
+                self.due.insert(mailbox);
+            }
+        }
+        blocks
+    }
+
+    /// This pack is durable, or lost: nobody waits for it any more.
+    pub(super) fn durable(&mut self, pack: &PackId) {
+        for (mailbox, (gatherer, _)) in &mut self.all {
+            if gatherer.durable(pack) {
+                self.due.insert(*mailbox);
+            }
+        }
+    }
+
+    /// Forgets those that are not committing.
+    pub(super) fn abandon(&mut self) {
+        self.all.retain(|_, (gatherer, _)| gatherer.is_committing);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.all.values().all(|(gatherer, _)| gatherer.is_idle())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 
