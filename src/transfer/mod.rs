@@ -221,7 +221,7 @@ impl Transfer {
         source: Arc<dyn Source>,
     ) -> Self {
         let identity = (source.id(), source.kind());
-        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(resources.index())));
+        let registration = Arc::new(Registration::new(repository.clone(), &resources));
         let of = (repository.clone(), Arc::clone(&registration));
         let enumeration = Enumeration::new(of, resources.clone(), source, settings.reread);
         let intake = Intake::Source(Box::new(enumeration));
@@ -239,7 +239,7 @@ impl Transfer {
         source: (SourceId, Kind),
     ) -> (Appender, Self) {
         let (appender, inbox) = Appender::new(mailbox, source.0, source.1.clone());
-        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(resources.index())));
+        let registration = Arc::new(Registration::new(repository.clone(), &resources));
         registration.want([inbox.mailbox.clone()]);
         let receiving = Receiving::new((repository.clone(), Arc::clone(&registration)), resources.clone(), inbox);
         let intake = Intake::Inbox(Box::new(receiving));
@@ -259,7 +259,8 @@ impl Transfer {
     ) -> Self {
         let eighth = usize::try_from(resources.budget().octets() / 8).unwrap_or(usize::MAX);
         let pack_target = settings.pack_bytes_max.min(eighth);
-        let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
+        let domain = repository.domain().clone();
+        let dedup = Dedup::new(Arc::clone(resources.index()), repository.id());
         let context = LaneContext { domain, dedup, pack_target, heals: AtomicBool::new(false) };
         let started = repository.now();
         let pack_permit = (pack_target + PACK_SLACK) as u64;
