@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use futures::executor::block_on;
 use mailrail::message::MailboxName;
 use mailrail::source::{Memory, SourceId};
-use mailrail::store::Store;
+use mailrail::store::MemoryStore;
 use mailrail::{Engine, ErrorKind, Resources, Settings};
 use std::fs;
 use std::path::Path;
@@ -157,16 +157,19 @@ fn a_sweep_while_a_process_lives_makes_no_stale_hit() {
 
 #[test]
 fn two_repositories_share_a_directory() {
-    let (mut one, other) = (Place::new(), Place::new());
-    let resources = resources(one.directory.path());
-    for (world, seed) in [(&one.world, 7), (&other.world, 8)] {
-        let engine = world.another(resources.clone(), Settings::default(), seed);
-        assert_eq!(push(&engine, mail("bert", 0..40)).bytes.duplicate, 40 * LENGTH as u64);
-    }
-    drop(resources);
-    assert_eq!(one.push("cora", 0..40), 40);
-    one.check(120);
-    other.check(80);
+    let mut place = Place::new();
+    let shared = resources(place.directory.path());
+    let first = place.world.another(shared.clone(), Settings::default(), 7);
+    // Another repository: other ids, and digests keyed apart.
+    let other = common::engine(Arc::new(MemoryStore::new()), &place.world.clock, shared, Settings::default(), 8);
+    assert_eq!(push(&other, mail("bert", 0..40)).bytes.duplicate, 0);
+    assert_eq!(push(&first, mail("bert", 0..40)).bytes.duplicate, 40 * LENGTH as u64);
+    assert_eq!(push(&other, mail("cora", 0..40)).bytes.duplicate, 40 * LENGTH as u64);
+    let (delivered, report) = delivered(&other);
+    assert!(report.is_complete() && delivered.len() == 80, "{report:#?}");
+    drop((first, other));
+    assert_eq!(place.push("cora", 0..40), 40);
+    place.check(120);
 }
 
 #[test]
@@ -183,7 +186,6 @@ fn a_directory_in_use_and_a_budget_that_is_too_small_are_refused() {
         let refused = Resources::with(memory, 1).unwrap().index_in(directory.path(), index).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{memory} {index}");
     }
-    let _: Arc<dyn Store> = World::inline().store;
 }
 
 #[test]
