@@ -16,6 +16,7 @@ struct Table {
     states: Vec<State>,
     numbers: HashMap<PackId, u32>,
     repositories: Vec<Repository>,
+    repository_numbers: HashMap<RepositoryId, u16>,
 }
 
 /// A repository, and the latest sweep whose effects on all of its packs the index was told of.
@@ -203,15 +204,14 @@ impl Table {
         if self.repositories.is_empty() {
             self.repositories.push(Repository { id: NOBODY, epoch: 0 });
         }
-        // There are few, and the last one is asked for again and again.
-        match self.repositories.iter().rposition(|known| known.id == *id) {
-            Some(number) => number as u16,
-            None if self.repositories.len() >= REPOSITORIES_MAX => 0,
-            None => {
-                self.repositories.push(Repository { id: *id, epoch: 0 });
-                (self.repositories.len() - 1) as u16
-            }
+        let next = self.repositories.len();
+        if next >= REPOSITORIES_MAX && !self.repository_numbers.contains_key(id) {
+            return 0;
         }
+        *self.repository_numbers.entry(*id).or_insert_with(|| {
+            self.repositories.push(Repository { id: *id, epoch: 0 });
+            next as u16
+        })
     }
 }
 
