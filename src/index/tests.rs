@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 const MINE: RepositoryId = [1; 16];
@@ -213,6 +214,38 @@ fn rows_that_come_faster_than_the_disk_takes_them_are_counted_and_nobody_waits()
     let told = extent(&index);
     assert!(told.dropped > 0 && told.rows > 0, "{told:?}");
     assert_eq!(told.rows + told.dropped, 200_000);
+}
+
+#[test]
+fn rows_are_found_at_every_moment_while_they_are_written_and_merged() {
+    let place = tempfile::tempdir().unwrap();
+    let index = open(&place);
+    let filled = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for from in (0..200_000).step_by(500) {
+                index.fill(&MINE, None, &rows(from..from + 500), (0, true));
+                filled.store(from + 500, Ordering::Release);
+            }
+        });
+        for reader in 0..3 {
+            let (index, filled) = (&index, &filled);
+            scope.spawn(move || {
+                let mut number = reader;
+                loop {
+                    let until = filled.load(Ordering::Acquire);
+                    if until > 0 {
+                        number = (number * 1_103_515_245 + 12_345) % until;
+                        assert!(is_hit(index, number), "row {number} of {until}");
+                    }
+                    if until == 200_000 {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(extent(&index).dropped, 0);
 }
 
 #[test]
