@@ -243,6 +243,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+impl Index {
+    /// An index in memory that calls `each` whenever it is asked for a row.
+    pub(crate) fn asked(each: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { packs: Arc::default(), rows: Box::new(Asked(RamRows::new(1 << 16), Box::new(each))) }
+    }
+}
+
+#[cfg(test)]
+struct Asked(RamRows, Box<dyn Fn() + Send + Sync>);
+
+#[cfg(test)]
+impl Rows for Asked {
+    fn find(&self, key: &Key, is_hit: &dyn Fn(&Slot) -> bool) -> Option<Slot> {
+        self.1();
+        self.0.find(key, is_hit)
+    }
+
+    fn put(&self, key: Key, slot: Slot) {
+        self.0.put(key, slot);
+    }
+}
+
+#[cfg(test)]
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
 mod memory_tests {
     use super::*;
     use crate::digest::Domain;

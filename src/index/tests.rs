@@ -1,7 +1,8 @@
 //! Tests of the index on disk: against a map, with damage, after crashes.
 
 use super::directory::{Directory, Manifest};
-use super::disk::{DiskRows, Extent, SHARDS};
+use super::disk::{DiskRows, Extent, SHARDS, Segments};
+use super::merge::FAN_IN;
 use super::packs::Packs;
 use super::ram::RamRows;
 use super::run::{Run, RunReader, RunWriter};
@@ -149,6 +150,20 @@ fn of_rows_of_one_blob_the_newest_counts_unless_only_an_older_one_is_believed() 
 }
 
 #[test]
+fn of_rows_of_one_blob_a_merge_keeps_the_newest() {
+    let place = tempfile::tempdir().unwrap();
+    let index = open(&place);
+    for turn in 0..FAN_IN as u64 {
+        let mut one = row(1);
+        one.at.pack = pack(70 + turn);
+        index.insert(&MINE, &[one], 0);
+        flush(&index);
+    }
+    assert_eq!((extent(&index).rows, extent(&index).runs), (1, 1));
+    assert_eq!(index.look_up(&digest(1), LENGTH, 0).map(|at| at.pack), Some(pack(69 + FAN_IN as u64)));
+}
+
+#[test]
 fn segments_that_are_gone_are_forgotten_and_those_with_refused_rows_are_wanted_again() {
     let place = tempfile::tempdir().unwrap();
     let index = open(&place);
@@ -188,7 +203,43 @@ fn after_a_crash_what_was_not_written_is_wanted_again_and_what_was_left_is_remov
     killed.believe(&MINE, &listed(0..200), (0, true));
     assert!((0..100).all(|number| is_hit(&killed, number)));
     assert!((100..200).all(|number| !is_hit(&killed, number)));
+    drop(killed);
     assert!(left.iter().all(|name| !copy.path().join(name).exists()));
+}
+
+#[test]
+fn a_segment_counts_as_written_when_the_last_table_with_its_rows_is() {
+    let mut segments = Segments::default();
+    let mut until = [0; SHARDS];
+    until[3] = 2;
+    segments.pending = vec![(MINE, [1; 16], [0; SHARDS]), (MINE, [2; 16], until)];
+    let mut written = [7; SHARDS];
+    written[3] = 1;
+    segments.advance(&written);
+    assert!(segments.is_changed);
+    assert_eq!(segments.durable[&MINE], HashSet::from([[1; 16]]));
+    written[3] = 2;
+    segments.advance(&written);
+    assert_eq!(segments.durable[&MINE], HashSet::from([[1; 16], [2; 16]]));
+    assert!(segments.pending.is_empty());
+}
+
+#[test]
+fn runs_of_every_level_are_merged_and_none_of_another_is_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let index = open(&place);
+    // All of one shard, so that each table that is written is one run.
+    let rows: Vec<Row> = (0..).map(row).filter(|row| row.digest.as_bytes()[7] % SHARDS as u8 == 0).take(300).collect();
+    for (turn, two) in rows.chunks(2).enumerate() {
+        index.fill(&MINE, None, two, (0, true));
+        flush(&index);
+        let told = extent(&index);
+        assert_eq!(told.rows, (turn as u64 + 1) * 2);
+        assert!(told.runs < 3 * FAN_IN, "{} runs", told.runs);
+    }
+    assert!(rows.iter().all(|row| index.look_up(&row.digest, LENGTH, 0) == Some(row.at)));
+    drop(index);
+    assert_eq!(extent(&open(&place)).rows, 300);
 }
 
 #[test]

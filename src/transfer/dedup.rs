@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::digest::Domain;
     use crate::pack::PackId;
+    use std::sync::OnceLock;
     use std::sync::atomic::AtomicUsize;
 
     fn dedup() -> Dedup {
@@ -207,6 +208,30 @@ mod tests {
             }
         });
         assert!(stored.iter().all(|times| times.load(Ordering::Relaxed) == 1), "{stored:?}");
+    }
+
+    #[test]
+    fn while_the_index_is_asked_the_blob_is_claimed_and_no_lock_is_held() {
+        let digest = Domain::new([0; 32]).digest(b"content");
+        let (cell, asked) = (Arc::new(OnceLock::<Arc<Dedup>>::new()), Arc::new(AtomicUsize::new(0)));
+        let (seen, times) = (Arc::clone(&cell), Arc::clone(&asked));
+        let index = Index::asked(move || {
+            let blobs = &seen.get().unwrap().shard(&digest).blobs;
+            assert_eq!(blobs.try_lock().expect("a lock is held").get(&digest), Some(&None));
+            times.fetch_add(1, Ordering::Relaxed);
+        });
+        let dedup = Arc::new(Dedup::new(Arc::new(index), [1; 16]));
+        cell.set(Arc::clone(&dedup)).unwrap();
+        let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 7, frame: 0 };
+        let Found::New(claim) = dedup.find_or_claim(&digest, 7) else { panic!("it is new") };
+        claim.settle(at);
+        assert!(matches!(dedup.find_or_claim(&digest, 7), Found::Stored(found) if found == at));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        dedup.publish(&[Row { digest, at }], 0);
+        for times in 2..5 {
+            assert!(matches!(dedup.find_or_claim(&digest, 7), Found::Stored(found) if found == at));
+            assert_eq!(asked.load(Ordering::Relaxed), times);
+        }
     }
 
     #[test]
