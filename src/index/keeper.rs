@@ -215,12 +215,8 @@ impl Keeper<'_> {
         if merged.is_none() {
             self.removed.push(new);
         }
-        let is_input = |run: &Arc<Run>| inputs.iter().any(|input| Arc::ptr_eq(input, run));
         let mut shard = self.shard(number);
-        // Newer ones may have come meanwhile; these lie side by side.
-        let newer = shard.runs.iter().take_while(|run| !is_input(run)).cloned();
-        let older = shard.runs.iter().skip_while(|run| !is_input(run)).filter(|run| !is_input(run)).cloned();
-        shard.runs = Arc::new(newer.chain(merged).chain(older).collect());
+        shard.runs = Arc::new(replaced(&shard.runs, inputs, merged));
         Ok(true)
     }
 
@@ -261,5 +257,27 @@ impl Keeper<'_> {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
+    }
+}
+
+/// All runs of a shard, the newest first, with one in the place of those of which it was made. These lie side by side; newer ones may have come meanwhile.
+fn replaced<T>(all: &[Arc<T>], inputs: &[Arc<T>], merged: Option<Arc<T>>) -> Vec<Arc<T>> {
+    let is_input = |run: &&Arc<T>| inputs.iter().any(|input| Arc::ptr_eq(input, run));
+    let newer = all.iter().take_while(|run| !is_input(run)).cloned();
+    let older = all.iter().skip_while(|run| !is_input(run)).filter(|run| !is_input(run)).cloned();
+    newer.chain(merged).chain(older).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merged_run_takes_the_place_of_its_inputs_among_newer_and_older_ones() {
+        let all: Vec<Arc<u32>> = (0..6).map(Arc::new).collect();
+        let numbers = |runs: Vec<Arc<u32>>| runs.iter().map(|run| **run).collect::<Vec<_>>();
+        assert_eq!(numbers(replaced(&all, &all[2..5], Some(Arc::new(9)))), [0, 1, 9, 5]);
+        assert_eq!(numbers(replaced(&all, &all[2..5], None)), [0, 1, 5]);
+        assert_eq!(numbers(replaced(&all, &all, Some(Arc::new(9)))), [9]);
     }
 }

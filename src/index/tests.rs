@@ -229,7 +229,7 @@ fn runs_of_every_level_are_merged_and_none_of_another_is_lost() {
     let place = tempfile::tempdir().unwrap();
     let index = open(&place);
     // All of one shard, so that each table that is written is one run.
-    let rows: Vec<Row> = (0..).map(row).filter(|row| row.digest.as_bytes()[7] % SHARDS as u8 == 0).take(300).collect();
+    let rows: Vec<Row> = (0..).map(row).filter(|row| row.digest.as_bytes()[7] % SHARDS as u8 == 0).take(150).collect();
     for (turn, two) in rows.chunks(2).enumerate() {
         index.fill(&MINE, None, two, (0, true));
         flush(&index);
@@ -239,7 +239,7 @@ fn runs_of_every_level_are_merged_and_none_of_another_is_lost() {
     }
     assert!(rows.iter().all(|row| index.look_up(&row.digest, LENGTH, 0) == Some(row.at)));
     drop(index);
-    assert_eq!(extent(&open(&place)).rows, 300);
+    assert_eq!(extent(&open(&place)).rows, 150);
 }
 
 #[test]
