@@ -22,6 +22,7 @@ struct Table {
 /// A repository, and the latest sweep whose effects on all of its packs the index was told of.
 #[derive(Debug)]
 struct Repository {
+    #[cfg_attr(not(feature = "disk-index"), allow(dead_code, reason = "only files name repositories"))]
     id: RepositoryId,
     epoch: u64,
 }

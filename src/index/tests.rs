@@ -419,7 +419,7 @@ fn slots() -> impl Strategy<Value = BTreeMap<Key, Slot>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn a_run_gives_the_rows_that_were_written(slots in slots(), absent: Vec<Key>) {
