@@ -2,6 +2,7 @@
 //! sorted runs, or with fjall in their place. docs/performance.md, "The large index", has the method and the results.
 //!
 //! To be run in a memory cgroup, so that the page cache counts.
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
