@@ -4,7 +4,7 @@
 
 use crate::digest::{Digest, Domain};
 use crate::error::Result;
-use crate::index::{Index as _, RamIndex};
+use crate::index::{self, RepositoryId};
 use crate::pack::{self, FinishedPack, Location, PackId, PackReader, PackWriter, Packer, Row};
 use crate::seal::{SALT, Secrets};
 
@@ -96,32 +96,69 @@ impl Packs {
     }
 }
 
-/// The dedup index in memory, with rows made of numbers.
+/// The dedup index, with rows made of numbers.
 #[derive(Debug)]
-pub struct Index(RamIndex);
+pub struct Index(index::Index);
 
 impl Index {
-    /// Octets that a row takes at most.
-    pub const ROW_OCTETS: usize = RamIndex::ROW_OCTETS;
+    /// Octets that a row in memory takes at most.
+    pub const ROW_OCTETS: usize = 85;
+    /// What all rows are of.
+    const REPOSITORY: RepositoryId = [1; 16];
+    /// Long enough for the lasting index.
+    const CONTENT: u32 = 40_000;
 
-    /// An empty index that takes at most this many octets.
+    /// An empty index in memory that takes at most this many octets.
     #[must_use]
     pub fn new(octets: usize) -> Self {
-        Self(RamIndex::new(octets))
+        Self(index::Index::in_memory(octets))
     }
 
-    /// Remembers blobs of these digests as a pack's.
+    /// An index on disk that takes at most this many octets of memory, a quarter of a MiB for recent rows beside them.
+    ///
+    /// # Errors
+    /// If the directory cannot be had.
+    #[cfg(feature = "disk-index")]
+    pub fn on_disk(directory: &std::path::Path, octets: usize) -> Result<Self> {
+        index::Index::on_disk(directory, 256 << 10, octets).map(Self)
+    }
+
+    /// Remembers blobs of these digests as a pack's; waits for nothing.
     pub fn insert(&self, pack: u32, digests: &[Digest]) {
-        let mut id = [0; 16];
-        id[12..].copy_from_slice(&pack.to_be_bytes());
-        let at = Location { pack: PackId::new(id), offset: 40, stored: 1000, content: 4000, frame: 0 };
-        let rows: Vec<Row> = digests.iter().map(|digest| Row { digest: *digest, at }).collect();
-        self.0.insert(&rows, 0);
+        self.0.insert(&Self::REPOSITORY, &rows(pack, digests), 0);
+    }
+
+    /// The same, and waits for a disk where it must.
+    pub fn fill(&self, pack: u32, digests: &[Digest]) {
+        self.0.fill(&Self::REPOSITORY, None, &rows(pack, digests), (0, true));
     }
 
     /// Whether the index remembers a blob of this digest.
     #[must_use]
     pub fn remembers(&self, digest: &Digest) -> bool {
-        self.0.look_up(digest, 4000, 0).is_some()
+        self.0.look_up(digest, Self::CONTENT, 0).is_some()
     }
+
+    /// Waits until all is in files, and nothing is left to merge.
+    #[cfg(feature = "disk-index")]
+    pub fn flush(&self) {
+        if let Some(disk) = self.0.disk() {
+            disk.flush();
+        }
+    }
+
+    /// Rows in files, runs, octets of files, octets of memory for filters and packs, rows dropped.
+    #[cfg(feature = "disk-index")]
+    #[must_use]
+    pub fn extent(&self) -> (u64, usize, u64, usize, u64) {
+        let extent = self.0.disk().map(|disk| disk.extent()).unwrap_or_default();
+        (extent.rows, extent.runs, extent.disk_octets, extent.memory_octets, extent.dropped)
+    }
+}
+
+fn rows(pack: u32, digests: &[Digest]) -> Vec<Row> {
+    let mut id = [0; 16];
+    id[12..].copy_from_slice(&pack.to_be_bytes());
+    let at = Location { pack: PackId::new(id), offset: 40, stored: 1000, content: Index::CONTENT, frame: 0 };
+    digests.iter().map(|digest| Row { digest: *digest, at }).collect()
 }

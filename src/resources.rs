@@ -2,8 +2,10 @@
 
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
-use crate::index::RamIndex;
+use crate::index::Index;
 use crate::runtime::{Executor, Inline, WorkerPool};
+#[cfg(feature = "disk-index")]
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -14,9 +16,27 @@ pub struct Resources {
     executor: Arc<dyn Executor>,
     uploads_max: usize,
     /// One for all repositories: their digests are keyed apart, so no row of one is a hit of another.
-    index: Arc<RamIndex>,
+    index: Arc<Index>,
     /// Pays for the index.
     _index_permit: Arc<Permit>,
+    /// What an index on disk has of the budget beside the share of one in memory.
+    disk_octets: u64,
+}
+
+/// What a dedup index on disk holds and takes.
+#[cfg(feature = "disk-index")]
+#[cfg_attr(docsrs, doc(cfg(feature = "disk-index")))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IndexExtent {
+    /// Rows in files. One that is in two files counts twice.
+    pub rows: u64,
+    /// Octets of those files.
+    pub disk_bytes: u64,
+    /// Octets of memory for filters, and for what is known of packs.
+    pub memory_bytes: u64,
+    /// Rows that this process did not keep, because the disk was behind or failed, or memory for filters was used up: what they stand for may be stored again.
+    pub dropped: u64,
 }
 
 impl Resources {
@@ -70,8 +90,15 @@ impl Resources {
         let budget = Budget::new(memory_bytes);
         let for_index = memory_bytes / Self::INDEX_SHARE;
         let permit = budget.try_acquire(for_index).ok_or_else(|| Error::internal("a new budget is in use"))?;
-        let index = Arc::new(RamIndex::new(for_index as usize));
-        Ok(Self { budget, executor, uploads_max: Self::UPLOADS_DEFAULT, index, _index_permit: Arc::new(permit) })
+        let index = Arc::new(Index::in_memory(for_index as usize));
+        Ok(Self {
+            budget,
+            executor,
+            uploads_max: Self::UPLOADS_DEFAULT,
+            index,
+            _index_permit: Arc::new(permit),
+            disk_octets: 0,
+        })
     }
 
     /// The same with another number of uploads at once (at least one).
@@ -79,6 +106,53 @@ impl Resources {
     pub fn uploads(mut self, uploads_max: usize) -> Self {
         self.uploads_max = uploads_max.max(1);
         self
+    }
+
+    /// The same with a dedup index on disk, in files under `directory`, which is created if it is not there. `memory_bytes` of the budget are the index's from then on, beside what
+    /// the index in memory has, which stays in front of it. About 2 octets a row are needed, and 100 a pack; when they are used up, the oldest rows are forgotten.
+    ///
+    /// The directory belongs to one `Resources` at a time, and may serve many repositories. It is a cache: what is lost, damaged or behind is read again from the repository's own index segments.
+    /// Whoever can read it learns how long blobs are, not what is in them. Dropping the last clone waits until rows in memory are written, mostly a moment.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) below 8 MiB, or if what is left of the budget would be worth less than the smallest legal budget, or is in use;
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if another `Resources` or process uses the directory; what the operating system says.
+    #[cfg(feature = "disk-index")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "disk-index")))]
+    pub fn index_in(mut self, directory: impl AsRef<Path>, memory_bytes: u64) -> Result<Self> {
+        let octets = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let budget = self.budget.octets();
+        // Of the smallest budget the index in memory has a sixteenth, and a pack an eighth.
+        let spare = budget.saturating_sub(Self::MEMORY_BYTES_MIN) / 16 * 13;
+        if octets < Index::DISK_OCTETS_MIN || memory_bytes > spare {
+            return Err(Error::invalid(format!(
+                "an index on disk needs at least {} octets of the memory budget, and of {budget} it can have {spare}",
+                Index::DISK_OCTETS_MIN
+            )));
+        }
+        let mut permit =
+            self.budget.try_acquire(memory_bytes).ok_or_else(|| Error::invalid("the memory budget is in use"))?;
+        let recent = budget / Self::INDEX_SHARE;
+        // The index in memory gives its share to the new one.
+        let own = self.budget.try_acquire(recent).ok_or_else(|| Error::invalid("the memory budget is in use"))?;
+        permit.merge(own);
+        self.index = Arc::new(Index::on_disk(directory.as_ref(), recent as usize, octets)?);
+        (self._index_permit, self.disk_octets) = (Arc::new(permit), memory_bytes);
+        Ok(self)
+    }
+
+    /// What the dedup index on disk holds and takes; `None` if there is none.
+    #[cfg(feature = "disk-index")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "disk-index")))]
+    #[must_use]
+    pub fn index_extent(&self) -> Option<IndexExtent> {
+        let extent = self.index.disk()?.extent();
+        Some(IndexExtent {
+            rows: extent.rows,
+            disk_bytes: extent.disk_octets,
+            memory_bytes: extent.memory_octets as u64,
+            dropped: extent.dropped,
+        })
     }
 
     /// The budget, for a look at its peak.
@@ -89,19 +163,20 @@ impl Resources {
 
     /// The octets of the budget that can be had at all: without what the index has for good.
     pub(crate) fn available(&self) -> u64 {
-        self.budget.octets() - self.budget.octets() / Self::INDEX_SHARE
+        let octets = self.budget.octets();
+        octets.saturating_sub(octets / Self::INDEX_SHARE + self.disk_octets)
     }
 
     /// The same with another budget: a part of this one, for which whoever uses it holds a permit.
     pub(crate) fn within(&self, budget: Budget) -> Self {
-        Self { budget, ..self.clone() }
+        Self { budget, disk_octets: 0, ..self.clone() }
     }
 
     pub(crate) fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
     }
 
-    pub(crate) fn index(&self) -> &Arc<RamIndex> {
+    pub(crate) fn index(&self) -> &Arc<Index> {
         &self.index
     }
 

@@ -545,6 +545,27 @@ fn a_new_repository_needs_a_key_or_an_explicit_no() {
 }
 
 #[test]
+fn an_index_on_disk_is_made_kept_and_made_anew() {
+    let place = Place::small();
+    place.run(&["push", "maildir:@/mail", "@/repository", "--index", "@/index"]).ended(0);
+    assert!(place.path("index/mailrail-index").exists());
+    for damage in [false, true] {
+        if damage {
+            fs::write(place.path("index/mailrail-index"), "octets").unwrap();
+        }
+        // All content is there, so nothing of it is stored again.
+        let again = ["push", "maildir:@/mail", "@/repository", "--reread", "--index", "@/index"];
+        let (run, value) = place.json(&again);
+        run.ended(0);
+        assert_eq!(value["bytes"]["compressed"], 0, "{value}");
+    }
+    place.run(&["check", "@/repository", "--read-data"]).ended(0);
+    place
+        .run(&["push", "maildir:@/mail", "@/repository", "--index", "@/index", "--memory", "32MiB"])
+        .failed(1, "budget");
+}
+
+#[test]
 fn a_sealed_repository_opens_with_its_key_only() {
     let place = Place::small();
     place.push().ended(0);

@@ -57,7 +57,7 @@ pub(crate) use run::{
 pub(crate) use salvage::{AllCommits, LostCommit, is_there_now, unless_lost};
 pub(crate) use segment::{
     CONTENT_MIN as SEGMENT_CONTENT_MIN, INDEX, ROWS_MAX as SEGMENT_ROWS_MAX, SegmentId, check_segment, count_segments,
-    read_segments, segment_id, segment_rows, write_all_segments, write_full_segments, write_segment,
+    rows_inside, segment_id, segment_rows, segments, write_all_segments, write_full_segments, write_segment,
 };
 pub(crate) use sweeps::{
     Latest, MARKED_MAX, Mark, OCTETS_MAX as SWEEP_OCTETS_MAX, SWEEPS, check_sweep, create_done, create_mark,

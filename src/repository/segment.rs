@@ -2,24 +2,24 @@
 
 use super::Repository;
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::LASTING_MIN;
+pub(crate) use crate::index::SegmentId;
 use crate::pack::{PackId, Row};
 use crate::seal::ObjectKind;
 use crate::store::Listed;
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
-use std::collections::HashMap;
+use futures::stream::BoxStream;
+use std::collections::{HashMap, HashSet};
 
 /// Where segments are.
 pub(crate) const INDEX: &str = "index/";
 /// Only blobs of at least this many octets enter the lasting index: an eighth of the rows, nearly all of the savings.
-pub(crate) const CONTENT_MIN: u32 = 16 << 10;
+pub(crate) const CONTENT_MIN: u32 = LASTING_MIN;
 /// The most rows in one segment.
 pub(crate) const ROWS_MAX: usize = 1 << 16;
 /// The longest segment that is read.
 const OCTETS_MAX: u64 = 64 << 20;
-
-/// Names a segment.
-pub(crate) type SegmentId = [u8; 16];
 
 /// Writes a segment of these rows, in the place of others, and gives its length.
 pub(crate) async fn write_segment(repository: &Repository, rows: &mut [Row], replaces: &[SegmentId]) -> Result<u64> {
@@ -67,28 +67,36 @@ pub(crate) async fn segment_rows(repository: &Repository, object: &Listed) -> Re
     }
 }
 
-/// Gives the rows of all segments that lie inside of one of `packs`, whose lengths are told. A segment that does not verify is passed over, and counted.
-pub(crate) async fn read_segments(
+/// The segments there are.
+pub(crate) fn segments(repository: &Repository) -> BoxStream<'_, Result<Listed>> {
+    repository.store().list(INDEX)
+}
+
+/// What a segment has for who knows which packs there are.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) rows: Vec<Row>,
+    /// Rows of packs that may go were left out.
+    pub(crate) is_any_condemned: bool,
+}
+
+/// The rows of a listed segment that lie inside of one of `packs`, whose lengths are told; `None` if it does not verify, or is not there any more.
+pub(crate) async fn rows_inside(
     repository: &Repository,
+    object: &Listed,
     packs: &HashMap<PackId, u64>,
-    mut each: impl FnMut(&[Row]),
-) -> Result<u64> {
-    let mut passed_over = 0;
-    let mut listing = repository.store().list(INDEX);
-    while let Some(object) = listing.try_next().await? {
-        match segment_rows(repository, &object).await {
-            Ok(Some(rows)) => {
-                let is_inside = |row: &Row| packs.get(&row.at.pack).is_some_and(|length| row.at.end() <= *length);
-                let rows: Vec<Row> = rows.into_iter().filter(is_inside).collect();
-                each(&rows);
-            }
-            Ok(None) => passed_over += 1,
-            // A sweep replaced it since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(passed_over)
+    condemned: &HashSet<PackId>,
+) -> Result<Option<Inside>> {
+    let mut rows = match segment_rows(repository, object).await {
+        Ok(Some(rows)) => rows,
+        Ok(None) => return Ok(None),
+        // A sweep replaced it since it was listed.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_any_condemned = rows.iter().any(|row| condemned.contains(&row.at.pack));
+    rows.retain(|row| packs.get(&row.at.pack).is_some_and(|length| row.at.end() <= *length));
+    Ok(Some(Inside { rows, is_any_condemned }))
 }
 
 /// How many rows the segments have of each pack, and the keys of those segments that are damaged.

@@ -224,7 +224,7 @@ impl Transfer {
         source: Arc<dyn Source>,
     ) -> Self {
         let identity = (source.id(), source.kind());
-        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(resources.index())));
+        let registration = Arc::new(Registration::new(repository.clone(), &resources));
         let of = (repository.clone(), Arc::clone(&registration));
         let enumeration = Enumeration::new(of, resources.clone(), source, settings.reread);
         let intake = Intake::Source(Box::new(enumeration));
@@ -242,7 +242,7 @@ impl Transfer {
         source: (SourceId, Kind),
     ) -> (Appender, Self) {
         let (appender, inbox) = Appender::new(mailbox, source.0, source.1.clone());
-        let registration = Arc::new(Registration::new(repository.clone(), Arc::clone(resources.index())));
+        let registration = Arc::new(Registration::new(repository.clone(), &resources));
         registration.want([inbox.mailbox.clone()]);
         let receiving = Receiving::new((repository.clone(), Arc::clone(&registration)), resources.clone(), inbox);
         let intake = Intake::Inbox(Box::new(receiving));
@@ -261,7 +261,8 @@ impl Transfer {
         source: (SourceId, Kind),
     ) -> Self {
         let pack_target = pack_target(&resources, &settings);
-        let (domain, dedup) = (repository.domain().clone(), Dedup::new(Arc::clone(resources.index()) as _));
+        let domain = repository.domain().clone();
+        let dedup = Dedup::new(Arc::clone(resources.index()), repository.id());
         let effort = Effort::new(settings.compression);
         let (packers, heals) = (Packers::default(), AtomicBool::new(false));
         let context = LaneContext { domain, dedup, effort, packers, pack_target, heals };

@@ -4,14 +4,17 @@
 
 use super::dedup::Dedup;
 use crate::error::{Error, Result};
-use crate::index::{Index, RamIndex};
+use crate::index::Index;
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
     Active, Ended, Mark, Repository, RunId, RunRecord, Token, bad_packs, create_run_record, latest_sweep, read_mark,
-    read_run_record, read_segments, run_key,
+    read_run_record, rows_inside, run_key, segment_id, segments,
 };
-use std::collections::BTreeSet;
+use crate::resources::Resources;
+use crate::runtime::{self, Executor};
+use futures::TryStreamExt;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use tokio::sync::Mutex;
 
@@ -19,7 +22,8 @@ use tokio::sync::Mutex;
 #[derive(Debug)]
 pub(super) struct Registration {
     repository: Repository,
-    index: Arc<RamIndex>,
+    index: Arc<Index>,
+    executor: Arc<dyn Executor>,
     started: u64,
     /// Held while records are written, so that they are written one after the other.
     chain: Mutex<Chain>,
@@ -64,9 +68,10 @@ pub(super) struct Writer {
 }
 
 impl Registration {
-    pub(super) fn new(repository: Repository, index: Arc<RamIndex>) -> Self {
+    pub(super) fn new(repository: Repository, resources: &Resources) -> Self {
         let started = repository.now();
-        Self { repository, index, started, chain: Mutex::default(), face: Lock::default() }
+        let (index, executor) = (Arc::clone(resources.index()), Arc::clone(resources.executor()));
+        Self { repository, index, executor, started, chain: Mutex::default(), face: Lock::default() }
     }
 
     /// Draws a token, looks at the sweeps there were, and fills the index but for packs that are marked bad. Nothing is written: who finds nothing new
@@ -214,14 +219,43 @@ impl Registration {
             for pack in mark.condemned() {
                 packs.remove(&pack);
             }
-            self.index.believe(&packs, latest.epoch);
+            self.index.believe(&self.repository.id(), &packs, (latest.epoch, !latest.is_open));
             if is_first {
-                read_segments(&self.repository, &packs, |rows| self.index.insert(rows, latest.epoch)).await?;
+                let condemned = mark.condemned().collect();
+                self.fill(&packs, latest.epoch, &condemned).await?;
             }
             self.repository.raise_index_epoch(latest.epoch);
         }
         self.face().epoch = latest.epoch;
         dedup.raise_epoch(latest.epoch);
+        Ok(())
+    }
+
+    /// Fills the index from those segments whose rows it may not have: all rows that lie inside of one of `packs`, whose lengths are told.
+    async fn fill(&self, packs: &HashMap<PackId, u64>, epoch: u64, condemned: &HashSet<PackId>) -> Result<()> {
+        let id = self.repository.id();
+        let mut listed = HashSet::new();
+        let mut listing = segments(&self.repository);
+        while let Some(object) = listing.try_next().await? {
+            let segment = segment_id(&object);
+            if self.index.is_lasting() {
+                listed.extend(segment);
+            }
+            if segment.is_some_and(|segment| !self.index.wants(&id, &segment)) {
+                continue;
+            }
+            let Some(inside) = rows_inside(&self.repository, &object, packs, condemned).await? else { continue };
+            // A pack that is condemned may be pardoned: then its rows are to be read again.
+            let state = (epoch, !inside.is_any_condemned);
+            if self.index.is_lasting() {
+                let index = Arc::clone(&self.index);
+                let fill = move || index.fill(&id, segment.as_ref(), &inside.rows, state);
+                runtime::run(&*self.executor, fill).await?;
+            } else {
+                self.index.fill(&id, segment.as_ref(), &inside.rows, state);
+            }
+        }
+        self.index.keep_segments(&id, &listed);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Which packs of others new commits may point at: those that exist and are not marked bad. (Sweeps are [`Registration`](super::registration)'s business.)
 
 use crate::error::{Error, Result};
-use crate::index::RamIndex;
+use crate::index::Index;
 use crate::repository::{Draft, Repository};
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -10,7 +10,7 @@ const LOOKS_MAX: usize = 16;
 
 /// Whether every pack that `draft` points at is there. Those that this process has not written are looked for, each once. What is not there is pointed
 /// at never again.
-pub(super) async fn see_packs(repository: &Repository, index: &RamIndex, draft: &Draft) -> Result<bool> {
+pub(super) async fn see_packs(repository: &Repository, index: &Index, draft: &Draft) -> Result<bool> {
     let packs = draft.blobs.packs();
     let unseen = packs.into_iter().filter(|(pack, _)| !index.is_seen(*pack));
     let looks = stream::iter(unseen).map(|(pack, end)| async move {

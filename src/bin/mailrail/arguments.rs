@@ -15,6 +15,9 @@ use std::thread;
 /// The environment's way to name a key file.
 const KEY_FILE: &str = "MAILRAIL_KEY_FILE";
 
+/// An index on disk takes one part in this many of the memory.
+const INDEX_SHARE: u64 = 4;
+
 /// The environment's way to give a passphrase.
 const PASSWORD: &str = "MAILRAIL_PASSWORD";
 
@@ -91,6 +94,9 @@ pub(crate) struct Common {
     /// Worker threads. [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Keep the dedup index in this directory: for repositories of tens of millions of attachments. It takes a quarter of the memory, and is made anew if it is lost.
+    #[arg(long, global = true, value_name = "DIR")]
+    index: Option<PathBuf>,
     /// No progress and no account; warnings and errors only. (What `ls` and `stats` were asked for, they print.)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -357,7 +363,10 @@ impl Common {
             Some(threads) => threads.into(),
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let resources = Resources::with(self.memory, threads)?;
+        let mut resources = Resources::with(self.memory, threads)?;
+        if let Some(directory) = &self.index {
+            resources = resources.index_in(directory, self.memory / INDEX_SHARE)?;
+        }
         Ok(Engine::builder(repository).resources(resources).settings(settings).build()?)
     }
 }
