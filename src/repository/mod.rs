@@ -386,12 +386,12 @@ impl Repository {
     }
 
     /// A new pack of this writer.
-    pub(crate) fn new_pack(&self, writer: &Token, capacity: usize) -> Result<PackWriter> {
+    pub(crate) fn new_pack(&self, writer: &Token, buffer: Vec<u8>) -> Result<PackWriter> {
         let mut id = [0; 16];
         let (token, number) = id.split_at_mut(8);
         token.copy_from_slice(writer);
         number.copy_from_slice(&self.salt()?[..8]);
-        PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, capacity)
+        PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, buffer)
     }
 
     fn slot_in_use(&self) -> Option<SlotId> {
