@@ -281,7 +281,7 @@ mod memory_tests {
 
     fn row(number: u32) -> Row {
         let digest = Domain::new([0; 32]).digest(&number.to_le_bytes());
-        let pack = PackId::new([number as u8; 16]);
+        let pack = PackId::new([number as u8; 32]);
         Row { digest, at: Location { pack, offset: 40, stored: 10, content: number, frame: 0 } }
     }
 

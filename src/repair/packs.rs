@@ -51,7 +51,7 @@ pub(super) async fn examine(
     };
     let (secrets, domain) = (repository.secrets().clone(), repository.domain().clone());
     let examined = runtime::run(&**resources.executor(), move || {
-        let Ok(reader) = PackReader::new(pack, &secrets, &octets) else {
+        let Ok(reader) = PackReader::new(pack, &secrets) else {
             return Examined { is_sound: false, unreadable: wanted, salvage: None, failure: None };
         };
         let mut is_sound = true;

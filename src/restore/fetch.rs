@@ -2,9 +2,10 @@
 
 use super::detour::{Detours, Finds, PLACES_MAX};
 use crate::error::{Error, Result};
-use crate::pack::{HEADER, Location, PackId, PackReader};
+use crate::pack::{Location, PackId, PackReader};
 use crate::repository::{Moves, Repository, read_moves};
 use crate::runtime::{self, Executor};
+use crate::store::read_exact;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
@@ -114,14 +115,11 @@ impl Fetcher {
     }
 
     async fn read(&self, pack: PackId, range: Range<u64>) -> Result<(Arc<PackReader>, Bytes)> {
-        let key = pack.key();
-        let store = self.repository.store();
         let known = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
         let reader = match known {
             Some(reader) => reader,
             None => {
-                let front = store.read(&key, Some(0..HEADER as u64)).await?;
-                let reader = Arc::new(PackReader::new(pack, self.repository.secrets(), &front)?);
+                let reader = Arc::new(PackReader::new(pack, self.repository.secrets())?);
                 let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
                 if readers.len() >= READERS_MAX {
                     readers.clear();
@@ -130,7 +128,7 @@ impl Fetcher {
                 reader
             }
         };
-        Ok((reader, store.read(&key, Some(range)).await?))
+        Ok((reader, read_exact(&**self.repository.store(), &pack.key(), range).await?))
     }
 }
 
@@ -187,14 +185,14 @@ mod tests {
     use super::*;
 
     fn at(pack: u8, offset: u64, stored: u32) -> Location {
-        Location { pack: PackId::new([pack; 16]), offset, stored, content: 1, frame: 0 }
+        Location { pack: PackId::new([pack; 32]), offset, stored, content: 1, frame: 0 }
     }
 
     #[test]
     fn near_places_are_read_as_one_and_far_ones_apart() {
         let places = [at(1, 100, 50), at(1, 40, 60), at(1, 40, 60), at(1, 10_000_000, 5), at(2, 40, 5)];
-        let one = PackId::new([1; 16]);
-        let expected = [(one, 40..150), (one, 10_000_000..10_000_005), (PackId::new([2; 16]), 40..45)];
+        let one = PackId::new([1; 32]);
+        let expected = [(one, 40..150), (one, 10_000_000..10_000_005), (PackId::new([2; 32]), 40..45)];
         assert_eq!(coalesce(places), expected);
     }
 

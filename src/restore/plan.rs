@@ -217,6 +217,7 @@ impl Open {
     ) -> Result<Self> {
         let commit = &journal.commits[number];
         let mut contents = journal.contents(repository, commit).await?;
+        contents.load(repository).await?;
         let mut rows = Vec::new();
         let mut recipe_at = 0;
         for stored in contents.rows(repository).await?.into_iter().flatten() {
@@ -263,7 +264,7 @@ impl Open {
         let number = self.recipes.starts.partition_point(|start| *start <= at).saturating_sub(1);
         let number = number.min(self.recipes.starts.len().saturating_sub(2));
         if self.recipes.current.as_ref().is_none_or(|(current, _)| *current != number) {
-            self.recipes.current = Some((number, self.contents.recipes(repository, number).await?));
+            self.recipes.current = Some((number, self.contents.recipes_in_order(repository, number).await?));
         }
         let start = self.recipes.starts[number];
         let block = self.recipes.current.as_ref().map(|(_, block)| block);
