@@ -550,6 +550,13 @@ impl Journal {
         Ok(())
     }
 
+    /// The commit that stored the message of this ordinal, if there was such a message.
+    pub(crate) fn commit_of(&self, ordinal: u64) -> Option<&CommitRef> {
+        let end = |commit: &CommitRef| commit.first_ordinal.saturating_add(u64::from(commit.rows));
+        let commit = self.commits.get(self.commits.partition_point(|commit| end(commit) <= ordinal))?;
+        (commit.first_ordinal <= ordinal).then_some(commit)
+    }
+
     /// Opens a commit to read its messages with recipes and blob table.
     pub(crate) async fn contents(&self, repository: &Repository, commit: &CommitRef) -> Result<Contents> {
         let is_newest = |newest: &mut Fetched| newest.reader.head.sequence == commit.sequence;

@@ -4,7 +4,8 @@ use super::Repository;
 use super::columns::RowReader;
 use super::commit::{CommitReader, FRONT, Head, Section, front_length};
 use super::journal::JournalName;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::MailboxName;
 use crate::store::read_exact;
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -19,7 +20,7 @@ const HEAD_READ: u64 = 4 << 10;
 /// Octets between two sections that are read along rather than asked for apart.
 const GAP_MAX: u64 = 64 << 10;
 /// Octets of sections that are read at once, unless one is longer.
-const AT_ONCE: u64 = 8 << 20;
+const AT_ONCE: u64 = 32 << 20;
 /// Octets of recipes that are read at once where all of them are wanted.
 const RECIPES_AT_ONCE: u64 = 1 << 20;
 
@@ -120,6 +121,33 @@ impl Contents {
     /// Reads at once what [`rows`](Self::rows) and [`blobs`](Self::blobs) open.
     pub(crate) async fn load(&mut self, repository: &Repository) -> Result<()> {
         self.fetched.load(repository, &[Section::Messages, Section::Blobs]).await
+    }
+
+    /// Octets of the commit that are in memory as they were read.
+    pub(crate) fn octets_held(&self) -> u64 {
+        (self.fetched.front.len() + self.fetched.ahead.1.len()) as u64
+    }
+
+    /// A commit by itself, of which no journal was read, and the ordinal of its first message.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such commit.
+    pub(crate) async fn by_itself(
+        repository: &Repository,
+        mailbox: &MailboxName,
+        sequence: u64,
+    ) -> Result<(Self, u64)> {
+        let name = JournalName::new(repository, mailbox);
+        let fetched = Fetched::open(repository, name, sequence, None).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::new(error.kind(), format!("there is no commit {sequence} of '{mailbox}'")),
+            _ => error,
+        })?;
+        let head = &fetched.reader.head;
+        if head.mailbox != *mailbox {
+            return Err(Error::damaged("a commit is not of the mailbox whose journal it is in"));
+        }
+        let (first_ordinal, sources) = (head.first_ordinal, head.sources.len());
+        Ok((Self::new(fetched, (0..sources as u32).collect(), Arc::default()), first_ordinal))
     }
 
     /// Octets read of the commit so far.
