@@ -336,7 +336,7 @@ impl PackReader {
     }
 
     /// Verifies the first octets of the pack (at least [`HEADER`]), which no reader of frames needs.
-    fn verify_header(&self, front: &[u8]) -> Result<()> {
+    pub(crate) fn verify_header(&self, front: &[u8]) -> Result<()> {
         let mut front = Decoder::new(front);
         if front.array::<8>()? != ObjectKind::Pack.magic() {
             return Err(Error::damaged("this is no pack of a known version"));

@@ -69,7 +69,7 @@ pub(super) struct Flights {
 impl Frames {
     /// Takes up to so many octets of the budget for good, as far as they are free now and nobody waits for them.
     pub(super) fn reserve(&self, budget: &Budget, octets: u64) {
-        let mut wanted = octets;
+        let mut wanted = octets.min(budget.octets());
         while wanted >= OCTETS_MIN {
             if let Some(permit) = budget.try_acquire(wanted) {
                 let mut table = self.lock();
