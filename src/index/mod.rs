@@ -101,7 +101,7 @@ trait Rows: fmt::Debug + Send + Sync {
 
 impl Index {
     /// An index in memory that takes at most `octets` for rows, and forgets what was neither stored nor asked for the longest. What pack ids take (about
-    /// 100 octets a pack) is not counted.
+    /// 150 octets a pack) is not counted.
     pub(crate) fn in_memory(octets: usize) -> Self {
         Self { packs: Arc::default(), rows: Box::new(RamRows::new(octets)) }
     }
