@@ -60,9 +60,15 @@ impl JournalName {
 
     /// The mailbox whose journal this is, if there is anything in it that is not forgotten.
     pub(crate) async fn living_mailbox(self, repository: &Repository) -> Result<Option<MailboxName>> {
+        let (mailbox, is_void) = self.mailbox_if_any(repository).await?;
+        Ok((!is_void).then_some(mailbox))
+    }
+
+    /// The mailbox whose journal this is, and whether there is nothing in it that is not forgotten.
+    pub(crate) async fn mailbox_if_any(self, repository: &Repository) -> Result<(MailboxName, bool)> {
         let (head, is_last) = self.newest(repository).await?;
         // What is behind it and does not read may be anything.
-        Ok(Some(head).filter(|head| !(head.is_void && is_last)).map(|head| head.mailbox))
+        Ok((head.mailbox, head.is_void && is_last))
     }
 
     /// The head of the newest commit that reads (a damaged one hides no mailbox), and whether it is the last.

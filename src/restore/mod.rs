@@ -176,11 +176,10 @@ impl Restore {
         }
         let (mut names, mut failed) = (Vec::new(), Vec::new());
         for journal in self.repository.journals().await? {
-            if self.is_forgotten(journal).await {
-                continue;
-            }
-            match journal.mailbox(&self.repository).await {
-                Ok(name) => names.push(name),
+            match journal.mailbox_if_any(&self.repository).await {
+                // Who asks for an older time is told that it is forgotten.
+                Ok((_, true)) if self.at.is_none() => {}
+                Ok((name, _)) => names.push(name),
                 Err(error) => failed.push((journal, error)),
             }
         }
