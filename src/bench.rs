@@ -6,7 +6,7 @@ use crate::digest::{Digest, Domain};
 use crate::error::Result;
 use crate::index::{self, RepositoryId};
 use crate::pack::{self, FinishedPack, Location, PackId, PackReader, PackWriter, Packer, Row};
-use crate::seal::{SALT, Secrets};
+use crate::seal::Secrets;
 
 /// Compresses blobs as a lane does, into a buffer that is used again and again.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Packs {
 pub struct Pack(FinishedPack);
 
 impl Packs {
-    const ID: PackId = PackId::new([5; 16]);
+    const ID: PackId = PackId::new([5; 32]);
 
     /// Packs at the default level, encrypted or with checksums only.
     ///
@@ -71,7 +71,7 @@ impl Packs {
     /// # Errors
     /// If a blob is too long.
     pub fn write(&mut self, blobs: &[(Digest, Vec<u8>)], capacity: usize) -> Result<Pack> {
-        let mut writer = PackWriter::new(Self::ID, &self.secrets, [6; SALT], Vec::with_capacity(capacity))?;
+        let mut writer = PackWriter::new(Self::ID, &self.secrets, Vec::with_capacity(capacity))?;
         for (digest, content) in blobs {
             writer.add(*digest, content, &mut self.packer)?;
         }
@@ -83,7 +83,7 @@ impl Packs {
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) if one does not verify.
     pub fn read(&self, Pack(pack): &Pack) -> Result<u64> {
-        let reader = PackReader::new(pack.id, &self.secrets, &pack.octets)?;
+        let reader = PackReader::new(pack.id, &self.secrets)?;
         let mut octets = 0;
         let mut frame = Vec::new();
         for Row { at, .. } in &pack.rows {
@@ -157,8 +157,8 @@ impl Index {
 }
 
 fn rows(pack: u32, digests: &[Digest]) -> Vec<Row> {
-    let mut id = [0; 16];
-    id[12..].copy_from_slice(&pack.to_be_bytes());
+    let mut id = [0; PackId::OCTETS];
+    id[PackId::OCTETS - 4..].copy_from_slice(&pack.to_be_bytes());
     let at = Location { pack: PackId::new(id), offset: 40, stored: 1000, content: Index::CONTENT, frame: 0 };
     digests.iter().map(|digest| Row { digest: *digest, at }).collect()
 }

@@ -101,10 +101,11 @@ impl fmt::Debug for Budget {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts one more as long as it is there.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
+    pub(crate) fn begin(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }

@@ -94,6 +94,30 @@ impl Engine {
         reading::read(self.repository.clone(), self.resources.clone(), mailbox, ordinal).boxed()
     }
 
+    /// One message's octets, by the [sequence](crate::reading::MessageInfo::sequence) of the commit that stored it and its [ordinal](crate::reading::MessageInfo::ordinal), without
+    /// reading the mailbox's journal. Verified as with [`read`](Self::read). Memory: as there, and the rows of the one commit.
+    ///
+    /// It takes at most four reads of the store, of which one is of a pack, and one more for each further pack that the message has content in (and for
+    /// further stretches of a pack that are more than a MiB apart, or 8 MiB long); two if the commit is short; nothing is listed.
+    ///
+    /// The message is read as that commit stored it, whatever became of it since: also if it is gone, or has other flags by now, which the journal alone tells. If it was in quarantine
+    /// then, these are the octets that could be read of it, though it may have been read in full since, under another ordinal. A message that is forgotten reads until a sweep takes it
+    /// away; then its commit is not found, or its content is damaged or missing, whichever went first.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is written.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such commit, or no such message in it; damage of the commit; what the store reports.
+    pub fn read_stored<'a>(
+        &'a self,
+        mailbox: &'a MailboxName,
+        sequence: u64,
+        ordinal: u64,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes>>>> {
+        reading::read_stored(self.repository.clone(), self.resources.clone(), mailbox, sequence, ordinal).boxed()
+    }
+
     /// The parts of a message: media types, names, sizes. Reads no content.
     ///
     /// # Cancel safety

@@ -7,12 +7,12 @@ mod sealed;
 pub use sealed::{objects as sealed_objects, round_trip};
 
 use crate::digest::Domain;
-use crate::pack::{FinishedPack, HEADER, PackId, PackReader, PackWriter, Packer, TRAILER, Trailer};
+use crate::pack::{FinishedPack, PackId, PackReader, PackWriter, Packer, TRAILER, Trailer};
 use crate::repository::fuzzing::{Choices, columns, commit, commit_changed, config, tables};
-use crate::seal::{ObjectKind, SALT, Seal, Secrets};
+use crate::seal::{ObjectKind, Seal, Secrets};
 use crate::source::mbox::{Variant, split_all};
 
-const ID: PackId = PackId::new([5; 16]);
+const ID: PackId = PackId::new([5; 32]);
 
 /// Any octets, and sound objects with one octet changed, as what a repository holds: refused or read, no changed octet unnoticed.
 /// The first octet chooses what the rest is taken for.
@@ -71,7 +71,7 @@ fn secrets() -> [Secrets; 2] {
 
 fn built(secrets: &Secrets, blobs: &[Vec<u8>]) -> FinishedPack {
     let mut packer = Packer::new(1).expect("a packer");
-    let mut writer = PackWriter::new(ID, secrets, [6; SALT], Vec::new()).expect("a pack");
+    let mut writer = PackWriter::new(ID, secrets, Vec::new()).expect("a pack");
     for blob in blobs {
         writer.add(secrets.domain.digest(blob), blob, &mut packer).expect("a blob");
     }
@@ -82,9 +82,9 @@ fn built(secrets: &Secrets, blobs: &[Vec<u8>]) -> FinishedPack {
 fn forged(secrets: &Secrets, octets: &[u8]) -> Vec<u8> {
     let mut choices = Choices::new(octets);
     let (footer, frame) = (choices.blob(), choices.rest().to_vec());
-    let seal = Seal::new(secrets, ObjectKind::Pack, &ID.key(), &[6; SALT]).expect("a seal");
+    let seal = Seal::new(secrets, ObjectKind::Pack, &ID.key(), ID.as_bytes()).expect("a seal");
     let mut pack = ObjectKind::Pack.magic().to_vec();
-    pack.extend_from_slice(&[6; SALT]);
+    pack.extend_from_slice(ID.as_bytes());
     pack.extend_from_slice(&(frame.len() as u32 + 16).to_le_bytes());
     let append = |number, payload: &[u8], pack: &mut Vec<u8>| {
         let from = pack.len();
@@ -105,7 +105,7 @@ fn forged(secrets: &Secrets, octets: &[u8]) -> Vec<u8> {
 /// How many blobs a pack has, and how many of them are bad.
 fn read(secrets: &Secrets, mut octets: Vec<u8>) -> Option<(usize, usize)> {
     let _ = Trailer::parse(octets.get(..TRAILER.min(octets.len()))?, octets.len() as u64);
-    let reader = PackReader::new(ID, secrets, octets.get(..HEADER)?).ok()?;
+    let reader = PackReader::new(ID, secrets).expect("a reader");
     // What reads from the front of a pack is what reads by its footer, if that reads.
     reader.walk(&octets, &secrets.domain, |row, content| assert_eq!(row.at.content as usize, content.len()));
     let (mut all, mut bad) = (0, 0);

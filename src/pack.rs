@@ -31,20 +31,23 @@ pub(crate) const ROWS_MAX: usize = 1 << 16;
 /// The zstd level for what is written anew without a transfer that could tell how much time there is.
 pub(crate) const LEVEL: i32 = 3;
 
-/// A pack's name: the writer's token, then a number drawn at random.
+/// A pack's name: the writer's token, then 24 octets drawn at random. It is also the salt of the pack's key, so that a frame opens for whoever knows where it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PackId([u8; 16]);
+pub(crate) struct PackId([u8; SALT]);
 
 impl PackId {
+    /// How many octets it has.
+    pub(crate) const OCTETS: usize = SALT;
+
     /// An id of these octets.
     #[must_use]
-    pub(crate) const fn new(octets: [u8; 16]) -> Self {
+    pub(crate) const fn new(octets: [u8; SALT]) -> Self {
         Self(octets)
     }
 
     /// The octets.
     #[must_use]
-    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; SALT] {
         &self.0
     }
 
@@ -55,7 +58,12 @@ impl PackId {
 
     /// The key of the pack's object. Sharded by the last octet, which is random: the first ones are the writer's.
     pub(crate) fn key(&self) -> String {
-        format!("packs/{:02x}/{self}", self.0[15])
+        format!("packs/{:02x}/{self}", self.shard())
+    }
+
+    /// Its last octet, by which keys are spread.
+    pub(crate) const fn shard(&self) -> u8 {
+        self.0[SALT - 1]
     }
 
     /// The id in an object's key.
@@ -66,7 +74,7 @@ impl PackId {
     }
 }
 
-/// All 32 hexadecimal digits.
+/// All 64 hexadecimal digits.
 impl fmt::Display for PackId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
@@ -238,11 +246,11 @@ pub(crate) struct PackWriter {
 
 impl PackWriter {
     /// An empty pack, in this buffer; whatever is in that goes.
-    pub(crate) fn new(id: PackId, secrets: &Secrets, salt: [u8; SALT], mut octets: Vec<u8>) -> Result<Self> {
-        let seal = Seal::new(secrets, ObjectKind::Pack, &id.key(), &salt)?;
+    pub(crate) fn new(id: PackId, secrets: &Secrets, mut octets: Vec<u8>) -> Result<Self> {
+        let seal = seal(id, secrets)?;
         octets.clear();
         octets.extend_from_slice(&ObjectKind::Pack.magic());
-        octets.extend_from_slice(&salt);
+        octets.extend_from_slice(id.as_bytes());
         Ok(Self { id, seal, octets, rows: Vec::new() })
     }
 
@@ -322,14 +330,19 @@ pub(crate) struct PackReader {
 }
 
 impl PackReader {
-    /// A reader for the pack that begins with these octets (at least [`HEADER`]).
-    pub(crate) fn new(id: PackId, secrets: &Secrets, front: &[u8]) -> Result<Self> {
+    /// A reader for this pack; nothing needs to be read for it.
+    pub(crate) fn new(id: PackId, secrets: &Secrets) -> Result<Self> {
+        Ok(Self { id, seal: seal(id, secrets)? })
+    }
+
+    /// Verifies the first octets of the pack (at least [`HEADER`]), which no reader of frames needs.
+    pub(crate) fn verify_header(&self, front: &[u8]) -> Result<()> {
         let mut front = Decoder::new(front);
         if front.array::<8>()? != ObjectKind::Pack.magic() {
             return Err(Error::damaged("this is no pack of a known version"));
         }
-        let salt = front.array::<SALT>()?;
-        Ok(Self { id, seal: Seal::new(secrets, ObjectKind::Pack, &id.key(), &salt)? })
+        let is_its_own = front.array::<SALT>()? == *self.id.as_bytes();
+        if is_its_own { Ok(()) } else { Err(Error::damaged("a pack's salt is not its name")) }
     }
 
     /// The content of the blob whose frame (all of it, as [`Location`] says) these octets are. They are opened in place.
@@ -401,7 +414,7 @@ impl PackReader {
         if offset == trailer.footer_offset { Ok(rows) } else { Err(Error::damaged("a footer does not cover its pack")) }
     }
 
-    /// Reads a whole pack: gives every blob with its digest verified, or what is wrong with it.
+    /// Reads a whole pack: gives every blob with its digest verified, or what is wrong with it. Damage that touches no blob is told at the end.
     pub(crate) fn verify(
         &self,
         octets: &mut [u8],
@@ -419,7 +432,7 @@ impl PackReader {
                 .and_then(|frame| self.verified(row, frame, domain).map(drop));
             each(row, outcome);
         }
-        Ok(())
+        self.verify_header(body)
     }
 }
 
@@ -453,6 +466,10 @@ impl Trailer {
     }
 }
 
+fn seal(id: PackId, secrets: &Secrets) -> Result<Seal> {
+    Seal::new(secrets, ObjectKind::Pack, &id.key(), id.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -464,7 +481,7 @@ mod tests {
 
     fn build(secrets: &Secrets, blobs: &[Vec<u8>]) -> FinishedPack {
         let mut packer = Packer::new(3).unwrap();
-        let mut writer = PackWriter::new(PackId::new([5; 16]), secrets, [6; SALT], Vec::new()).unwrap();
+        let mut writer = PackWriter::new(PackId::new([5; SALT]), secrets, Vec::new()).unwrap();
         for blob in blobs {
             writer.add(secrets.domain.digest(blob), blob, &mut packer).unwrap();
         }
@@ -492,7 +509,7 @@ mod tests {
         fn every_blob_of_a_pack_reads_back(blobs: Vec<Vec<u8>>, master: Option<[u8; 32]>) {
             let secrets = secrets(master);
             let mut pack = build(&secrets, &blobs);
-            let reader = PackReader::new(pack.id, &secrets, &pack.octets).unwrap();
+            let reader = PackReader::new(pack.id, &secrets).unwrap();
             for (row, blob) in pack.rows.iter().zip(&blobs) {
                 let from = row.at.offset as usize;
                 let frame = &mut pack.octets.clone()[from..from + row.at.stored as usize];
@@ -506,18 +523,13 @@ mod tests {
         #[test]
         fn any_octets_are_refused_without_panic(mut octets: Vec<u8>, flip in 0_usize..4000, sealed: bool) {
             let secrets = secrets(sealed.then_some([1; 32]));
-            let id = PackId::new([5; 16]);
-            if let Ok(reader) = PackReader::new(id, &secrets, &octets) {
-                let _ = reader.verify(&mut octets, &secrets.domain, |_, _| {});
-            }
+            let reader = PackReader::new(PackId::new([5; SALT]), &secrets).unwrap();
+            let _ = reader.verify(&mut octets, &secrets.domain, |_, _| {});
             let mut pack = build(&secrets, &[vec![b'a'; 2000], octets]);
             let at = flip % pack.octets.len();
             pack.octets[at] ^= 1;
-            let reader = PackReader::new(id, &secrets, &pack.octets);
             let mut bad = 0;
-            let whole = reader.and_then(|reader| {
-                reader.verify(&mut pack.octets, &secrets.domain, |_, outcome| bad += usize::from(outcome.is_err()))
-            });
+            let whole = reader.verify(&mut pack.octets, &secrets.domain, |_, outcome| bad += usize::from(outcome.is_err()));
             prop_assert!(whole.is_err() || bad > 0, "a flipped bit at {} went unnoticed", at);
         }
     }
@@ -528,7 +540,7 @@ mod tests {
             let secrets = secrets(master);
             let blobs = [vec![b'a'; 2000], Vec::new(), (0..=255).collect(), vec![b'b'; 70_000]];
             let pack = build(&secrets, &blobs);
-            let reader = PackReader::new(pack.id, &secrets, &pack.octets).unwrap();
+            let reader = PackReader::new(pack.id, &secrets).unwrap();
             let walked = |octets: &[u8]| {
                 let mut rows = Vec::new();
                 reader.walk(octets, &secrets.domain, |row, content| rows.push((row, content)));
@@ -546,6 +558,21 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_opens_for_who_knows_its_place_alone_and_a_pack_without_its_front_is_told() {
+        let secrets = secrets(Some([9; 32]));
+        let mut pack = build(&secrets, &[vec![b'a'; 2000]]);
+        let reader = PackReader::new(pack.id, &secrets).unwrap();
+        for at in [0, 8, HEADER - 1] {
+            let mut octets = pack.octets.clone();
+            octets[at] ^= 1;
+            let mut sound = 0;
+            let whole = reader.verify(&mut octets, &secrets.domain, |_, outcome| sound += usize::from(outcome.is_ok()));
+            assert_eq!((sound, whole.unwrap_err().kind()), (1, ErrorKind::Damaged), "at {at}");
+        }
+        assert!(reader.verify(&mut pack.octets, &secrets.domain, |_, _| {}).is_ok());
+    }
+
+    #[test]
     fn a_bomb_inflates_to_no_more_than_its_row_says() {
         let mut payload = vec![Codec::Zstd as u8];
         payload.extend_from_slice(&zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap());
@@ -554,7 +581,7 @@ mod tests {
 
     #[test]
     fn a_key_names_the_pack_and_nothing_else_does() {
-        let id = PackId::new(*b"0123456789abcdef");
+        let id = PackId::new(*b"0123456789abcdef0123456789abcdef");
         assert_eq!(PackId::from_key(&id.key()), Some(id));
         for wrong in ["packs/00/x", "packs/", "index/00", &id.key()[..20], &id.key().replace("packs/66", "packs/67")] {
             assert_eq!(PackId::from_key(wrong), None, "{wrong}");

@@ -29,6 +29,8 @@ const AT_ONCE: u64 = 8 << 20;
 pub struct MessageInfo {
     /// Its number in the mailbox, never given to another.
     pub ordinal: u64,
+    /// The sequence of the commit that stored it. With mailbox and ordinal this says where it is, for good: [`read_stored`](crate::Engine::read_stored).
+    pub sequence: u64,
     /// The raw octets of its folder.
     pub folder: Bytes,
     /// What names it in its folder.
@@ -115,17 +117,20 @@ pub(crate) async fn list(repository: &Repository, mailbox: &MailboxName, at: Opt
             // No source has named the folder of a message that was appended.
             let raw = row.envelope.folder.clone();
             folders.entry(raw).or_insert_with_key(|raw| Folder::new(FolderPath::of_raw(raw.clone())));
-            messages.push(info(row));
+            messages.push(info(&journal, row)?);
             Ok(())
         })
         .await?;
     Ok(MailboxListing { folders: folders.into_values().collect(), messages })
 }
 
-fn info(row: MessageRow) -> MessageInfo {
+fn info(journal: &Journal, row: MessageRow) -> Result<MessageInfo> {
     let MessageRow { ordinal, envelope, digest, length, quarantine, .. } = row;
-    MessageInfo {
+    let commit =
+        journal.commit_of(ordinal).ok_or_else(|| Error::damaged("no commit stored a message that is there"))?;
+    Ok(MessageInfo {
         ordinal,
+        sequence: commit.sequence,
         folder: envelope.folder,
         identity: envelope.identity,
         flags: envelope.flags,
@@ -133,7 +138,7 @@ fn info(row: MessageRow) -> MessageInfo {
         length,
         digest,
         quarantine,
-    }
+    })
 }
 
 async fn load(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Journal> {
@@ -153,10 +158,31 @@ pub(crate) async fn read(
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
     let journal = load(&repository, mailbox, None).await?;
     let planned = Planner::one(&repository, &journal, ordinal).await?;
+    rebuilt(repository, resources, planned)
+}
+
+/// One message's octets as the commit of this sequence stored it. The last item is an error if they are not the ones that were stored.
+pub(crate) async fn read_stored(
+    repository: Repository,
+    resources: Resources,
+    mailbox: &MailboxName,
+    sequence: u64,
+    ordinal: u64,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let planned = Planner::one_stored(&repository, mailbox, sequence, ordinal).await?;
+    rebuilt(repository, resources, planned)
+}
+
+/// The octets of a message, as they come.
+fn rebuilt(
+    repository: Repository,
+    resources: Resources,
+    planned: Planned,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
     let taken = Taken::default();
     let delivery = taken.clone();
     let rebuilding = Rebuilding::begin(planned, repository.domain(), |_| Ok(Box::new(delivery)))?;
-    let state = Reading { fetcher: Fetcher::new(repository), resources, rebuilding: Some(rebuilding), taken };
+    let state = Reading { fetcher: Fetcher::for_one(repository), resources, rebuilding: Some(rebuilding), taken };
     Ok(stream::unfold(state, |mut state| async { state.next().await.map(|item| (item, state)) }).boxed())
 }
 
@@ -258,7 +284,7 @@ pub(crate) async fn read_part(
             }
         }
     }
-    let fetcher = Fetcher::new(repository);
+    let fetcher = Fetcher::for_one(repository);
     let items = stream::iter(items).then(move |item| {
         let (fetcher, resources) = (fetcher.clone(), resources.clone());
         async move {
@@ -295,12 +321,15 @@ pub(crate) async fn approve(repository: &Repository, run: RunId, why: &str) -> R
 
 /// The living messages of a mailbox that are in quarantine.
 pub(crate) async fn quarantined(repository: &Repository, mailbox: &MailboxName) -> Result<Vec<MessageInfo>> {
+    let journal = load(repository, mailbox, None).await?;
     let mut messages = Vec::new();
     let keep = |row: MessageRow| {
-        messages.extend(row.quarantine.is_some().then(|| info(row)));
+        if row.quarantine.is_some() {
+            messages.push(info(&journal, row)?);
+        }
         Ok(())
     };
-    load(repository, mailbox, None).await?.living(repository, keep).await?;
+    journal.living(repository, keep).await?;
     Ok(messages)
 }
 

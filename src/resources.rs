@@ -109,7 +109,7 @@ impl Resources {
     }
 
     /// The same with a dedup index on disk, in files under `directory`, which is created if it is not there. `memory_bytes` of the budget are the index's from then on, beside what
-    /// the index in memory has, which stays in front of it. About 2 octets a row are needed, and 100 a pack; when they are used up, the oldest rows are forgotten.
+    /// the index in memory has, which stays in front of it. About 2 octets a row are needed, and 200 a pack; when they are used up, the oldest rows are forgotten.
     ///
     /// The directory belongs to one `Resources` at a time, and may serve many repositories. It is a cache: what is lost, damaged or behind is read again from the repository's own index segments.
     /// Whoever can read it learns how long blobs are, not what is in them. Dropping the last clone waits until rows in memory are written, mostly a moment.

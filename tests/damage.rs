@@ -763,7 +763,7 @@ fn a_pack_that_the_store_does_not_give_is_passed_over_named_and_found_elsewhere(
             let messages = if has_copy { 24 + 8 } else { 12 };
             let (faulty, engine) = failing(&store, &protection);
             // Not its end: that is read all the same.
-            for skip in [0, 2] {
+            for skip in [0, 1] {
                 faulty.heal();
                 let unreadable = Plan::new(Operation::Read, Fault::Before(ErrorKind::Unavailable));
                 faulty.plan(unreadable.below(&pack).skipping(skip).forever());

@@ -346,7 +346,7 @@ impl Check {
             let mut damages = Vec::new();
             // The store's octets are ours alone here, so opening them in place copies nothing.
             let mut octets = octets.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
-            let whole = PackReader::new(pack, &secrets, &octets).and_then(|reader| {
+            let whole = PackReader::new(pack, &secrets).and_then(|reader| {
                 reader.verify(&mut octets, &domain, |row, outcome| {
                     let at = || format!("the blob at {}..{}", row.at.offset, row.at.end());
                     let damage = outcome.err().map(|error| Error::damaged(at()).because(error));

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const TOKEN: [u8; 8] = [1; 8];
-const OLD: PackId = PackId::new([5; 16]);
+const OLD: PackId = PackId::new([5; 32]);
 const MAILBOX: &[u8] = b"m";
 
 /// Any octets as each kind of object, in a repository with and in one without a key: as they are; behind the right magic; sealed by somebody who has the
@@ -199,7 +199,7 @@ fn run(repository: &Repository, choices: &mut Choices<'_>) -> Result<()> {
 
 fn sweep(repository: &Repository, choices: &mut Choices<'_>) -> Result<()> {
     let mut packs =
-        || -> Vec<PackId> { (0..choices.octet() % 8).map(|_| PackId::new([choices.octet(); 16])).collect() };
+        || -> Vec<PackId> { (0..choices.octet() % 8).map(|_| PackId::new([choices.octet(); 32])).collect() };
     let (packs, moved) = (packs(), packs());
     let journals = (0..choices.octet() % 8)
         .map(|_| (JournalName::of([choices.octet(); 16]), choices.number() as u64 >> 2))

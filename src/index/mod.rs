@@ -101,7 +101,7 @@ trait Rows: fmt::Debug + Send + Sync {
 
 impl Index {
     /// An index in memory that takes at most `octets` for rows, and forgets what was neither stored nor asked for the longest. What pack ids take (about
-    /// 100 octets a pack) is not counted.
+    /// 150 octets a pack) is not counted.
     pub(crate) fn in_memory(octets: usize) -> Self {
         Self { packs: Arc::default(), rows: Box::new(RamRows::new(octets)) }
     }
@@ -281,7 +281,7 @@ mod memory_tests {
 
     fn row(number: u32) -> Row {
         let digest = Domain::new([0; 32]).digest(&number.to_le_bytes());
-        let pack = PackId::new([number as u8; 16]);
+        let pack = PackId::new([number as u8; 32]);
         Row { digest, at: Location { pack, offset: 40, stored: 10, content: number, frame: 0 } }
     }
 

@@ -62,7 +62,7 @@ const NOBODY: RepositoryId = [0; 16];
 impl Packs {
     /// Octets of memory that a pack takes at most: an id and a state, an id and a number in a hash table, and the slack of all of them while they grow.
     #[cfg(feature = "disk-index")]
-    pub(super) const PACK_OCTETS: usize = 2 * (16 + size_of::<State>()) + 3 * (16 + 4 + 1);
+    pub(super) const PACK_OCTETS: usize = 2 * (PackId::OCTETS + size_of::<State>()) + 3 * (PackId::OCTETS + 4 + 1);
 
     /// The pack of this row, unless it is refused, a sweep up to `epoch` may have condemned it, or it is too short.
     pub(super) fn hit(&self, slot: &Slot, epoch: u64) -> Option<PackId> {
@@ -224,7 +224,7 @@ mod tests {
     fn a_remembered_pack_is_believed_when_it_is_listed_and_gone_when_it_is_not() {
         let packs = Packs::default();
         let (mine, other) = ([1; 16], [2; 16]);
-        let [here, away, theirs] = [1, 2, 3].map(|octet| PackId::new([octet; 16]));
+        let [here, away, theirs] = [1, 2, 3].map(|octet| PackId::new([octet; 32]));
         let numbers = [(mine, here), (mine, away), (other, theirs)].map(|(of, pack)| packs.remember(&of, pack));
         assert!([here, away, theirs].iter().all(|pack| !packs.believes(pack, 0)));
         packs.believe(&mine, &HashMap::from([(here, 100)]), (3, false));

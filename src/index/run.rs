@@ -63,7 +63,7 @@ impl Run {
         let filter = read_filter(&mut reader, &trailer, length)?;
         let mut numbers = Vec::with_capacity(trailer.packs as usize);
         for _ in 0..trailer.packs {
-            let (mut repository, mut id) = ([0; 16], [0; 16]);
+            let (mut repository, mut id) = ([0; 16], [0; PackId::OCTETS]);
             reader.read_exact(&mut repository)?;
             reader.read_exact(&mut id)?;
             numbers.push(packs.remember(&repository, PackId::new(id)));

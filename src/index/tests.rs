@@ -24,8 +24,8 @@ fn digest(number: u64) -> Digest {
 }
 
 fn pack(number: u64) -> PackId {
-    let mut id = [0; 16];
-    id[8..].copy_from_slice(&number.to_le_bytes());
+    let mut id = [0; 32];
+    id[24..].copy_from_slice(&number.to_le_bytes());
     PackId::new(id)
 }
 
@@ -393,7 +393,7 @@ fn run(place: &TempDir, slots: &BTreeMap<Key, Slot>) -> (Directory, Packs) {
     let packs = Packs::default();
     let mut writer = RunWriter::create(&directory, 0, slots.len() as u64).unwrap();
     for (key, slot) in slots {
-        let id = PackId::new([slot.pack as u8; 16]);
+        let id = PackId::new([slot.pack as u8; 32]);
         let slot = Slot { pack: packs.number_unless_refused(&MINE, id, 0).unwrap(), ..*slot };
         writer.push(key, &slot).unwrap();
     }
@@ -428,7 +428,7 @@ proptest! {
         let run = Run::open(&directory, (0, 0), &packs).unwrap();
         for (key, slot) in &slots {
             let found = run.find(key, &|_| true).unwrap().unwrap();
-            prop_assert_eq!(packs.id(found.pack), Some((MINE, PackId::new([slot.pack as u8; 16]))));
+            prop_assert_eq!(packs.id(found.pack), Some((MINE, PackId::new([slot.pack as u8; 32]))));
             prop_assert_eq!(Slot { pack: slot.pack, ..found }, *slot);
         }
         for key in absent.iter().filter(|key| !slots.contains_key(*key)) {

@@ -3,10 +3,11 @@
 use super::{FOOTERS_MAX, Repairing, is_of_object};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::pack::{HEADER, PackId, PackReader, Row};
+use crate::pack::{PackId, PackReader, Row};
 use crate::repository::{Move, Repository, read_footer};
 use crate::resources::Resources;
 use crate::runtime;
+use crate::store::read_exact;
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,9 +17,8 @@ pub(super) async fn reads(repository: &Repository, resources: &Resources, row: &
     let octets = u64::from(row.at.stored) + u64::from(row.at.content);
     let _permit = resources.budget().acquire(octets.min(resources.budget().octets() / 3)).await;
     let read = async {
-        let front = store.read(&key, Some(0..HEADER as u64)).await?;
-        let reader = PackReader::new(row.at.pack, repository.secrets(), &front)?;
-        Ok::<_, Error>((reader, store.read(&key, Some(row.at.offset..row.at.end())).await?))
+        let reader = PackReader::new(row.at.pack, repository.secrets())?;
+        Ok::<_, Error>((reader, read_exact(&**store, &key, row.at.offset..row.at.end()).await?))
     };
     let (reader, frame) = match read.await {
         Ok(read) => read,

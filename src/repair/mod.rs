@@ -499,10 +499,17 @@ impl Repairing {
             }
             return Ok(unmoved);
         };
+        let with_contents = self.endless.contains(&pack) && !self.is_dry;
+        let (repository, resources) = (self.repository.clone(), self.resources.clone());
+        let examine = |wanted, with| examine(&repository, &resources, pack, length, wanted, with);
+        let mut examined = examine(wanted.clone(), with_contents).await?;
+        if examined.is_headless && !with_contents {
+            // Nobody needs its front to read it, but it is never sound again.
+            self.endless.insert(pack);
+            examined = examine(wanted, !self.is_dry).await?;
+        }
         let is_endless = self.endless.contains(&pack);
-        let with_contents = is_endless && !self.is_dry;
-        let examined = examine(&self.repository, &self.resources, pack, length, wanted, with_contents).await?;
-        let Examined { is_sound, unreadable, salvage, failure } = examined;
+        let Examined { is_sound, unreadable, salvage, failure, .. } = examined;
         if let Some(error) = failure {
             self.pass_over(pack, &error);
             return self.unmoved(&moves, unreadable).await;
@@ -515,7 +522,7 @@ impl Repairing {
             return Ok(Vec::new());
         }
         self.report.packs_bad += 1;
-        self.mark(pack, if is_endless { "the pack's end is lost" } else { "the pack is damaged" }).await?;
+        self.mark(pack, if is_endless { "the pack's front or end is lost" } else { "the pack is damaged" }).await?;
         if let Some(salvage) = salvage {
             let known: HashSet<u64> = self.moved(&moves).await?;
             self.write_anew(pack, salvage, &known).await?;

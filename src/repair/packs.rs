@@ -1,4 +1,4 @@
-//! Examining packs, and writing anew what can be read of one whose end is lost.
+//! Examining packs, and writing anew what can be read of one whose front or end is lost.
 
 use super::{Repairing, is_of_object};
 use crate::error::{Error, Result};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(super) struct Examined {
     /// Its end and all its blobs are as they were written.
     pub(super) is_sound: bool,
+    /// Its first octets are not: magic or salt.
+    pub(super) is_headless: bool,
     /// Of the rows that are wanted, those that do not read.
     pub(super) unreadable: Vec<Row>,
     /// What reads of a pack whose end is lost, if it was asked for: rows in order, and the pack's octets to read them from.
@@ -39,7 +41,8 @@ pub(super) async fn examine(
     wanted: Vec<Row>,
     is_salvaged: bool,
 ) -> Result<Examined> {
-    let nothing = |unreadable, failure| Examined { is_sound: false, unreadable, salvage: None, failure };
+    let nothing =
+        |unreadable, failure| Examined { is_sound: false, is_headless: false, unreadable, salvage: None, failure };
     // It is in memory twice, and what is written anew once more. A pack of another's larger budget must do with what there is.
     let needed = length.saturating_mul(if is_salvaged { 3 } else { 2 }).min(resources.budget().octets() / 3 * 2);
     let permit = resources.budget().acquire(needed).await;
@@ -51,14 +54,15 @@ pub(super) async fn examine(
     };
     let (secrets, domain) = (repository.secrets().clone(), repository.domain().clone());
     let examined = runtime::run(&**resources.executor(), move || {
-        let Ok(reader) = PackReader::new(pack, &secrets, &octets) else {
-            return Examined { is_sound: false, unreadable: wanted, salvage: None, failure: None };
+        let Ok(reader) = PackReader::new(pack, &secrets) else {
+            return Examined { is_sound: false, is_headless: false, unreadable: wanted, salvage: None, failure: None };
         };
         let mut is_sound = true;
         let mut copy = octets.to_vec();
         let whole = reader.verify(&mut copy, &domain, |_, outcome| is_sound &= outcome.is_ok());
         drop(copy);
         is_sound &= whole.is_ok();
+        let is_headless = reader.verify_header(&octets).is_err();
         let mut rows = BTreeMap::new();
         if is_salvaged {
             reader.walk(&octets, &domain, |row, _| {
@@ -76,7 +80,7 @@ pub(super) async fn examine(
             }
         }
         let salvage = is_salvaged.then_some(Salvage { reader: Arc::new(reader), octets, rows, _permit: permit });
-        Examined { is_sound, unreadable, salvage, failure: None }
+        Examined { is_sound, is_headless, unreadable, salvage, failure: None }
     });
     examined.await
 }

@@ -113,7 +113,7 @@ mod tests {
     fn a_pack_is_marked_once_and_what_is_no_mark_is_none() {
         block_on(async {
             let repository = Repository::open_or_create(Arc::new(MemoryStore::new()), Protection::None).await.unwrap();
-            let pack = PackId::new([7; 16]);
+            let pack = PackId::new([7; 32]);
             mark_bad(&repository, pack, "first").await.unwrap();
             mark_bad(&repository, pack, "second").await.unwrap();
             repository.store().put("bad/other", Vec::new().into()).await.unwrap();

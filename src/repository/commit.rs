@@ -234,6 +234,7 @@ pub(crate) fn encode(
     packer: &mut Packer,
 ) -> Result<EncodedCommit> {
     let mut blocks = Vec::new();
+    // What makes the state comes first, and what messages are read from behind it, so that either is read at once.
     let mut add = |section, raw: Vec<u8>, packer: &mut Packer| -> Result<()> {
         if raw.len() > BLOCK_MAX {
             return Err(too_much());
@@ -246,22 +247,22 @@ pub(crate) fn encode(
     if !draft.folders.is_empty() {
         add(Section::Folders, encode_folders(&draft.folders), packer)?;
     }
-    if draft.messages.rows() > 0 {
-        add(Section::Messages, draft.messages.encode(), packer)?;
-    }
     if draft.updates.rows() > 0 {
         add(Section::Updates, draft.updates.encode(), packer)?;
     }
     if !draft.gone.is_empty() {
         add(Section::Gone, encode_gone(&draft.gone), packer)?;
     }
+    if !draft.commits.is_empty() {
+        add(Section::Commits, encode_commits(&draft.commits), packer)?;
+    }
+    if draft.messages.rows() > 0 {
+        add(Section::Messages, draft.messages.encode(), packer)?;
+    }
     if !draft.blobs.rows.is_empty() {
         let mut table = Vec::new();
         encode_blobs(&draft.blobs.rows, &mut table);
         add(Section::Blobs, table, packer)?;
-    }
-    if !draft.commits.is_empty() {
-        add(Section::Commits, encode_commits(&draft.commits), packer)?;
     }
     let head = head(draft, place, &blocks, &secrets.domain);
     let plain = encode_head(&head);
@@ -623,7 +624,7 @@ pub(crate) fn decode_blobs(block: &[u8]) -> Result<Vec<Row>> {
 pub(super) fn decode_table(block: &[u8], rows_max: usize) -> Result<Vec<Row>> {
     let mut decoder = Decoder::new(block);
     let packs: Vec<PackId> =
-        (0..decoder.count(16)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>()?;
+        (0..decoder.count(PackId::OCTETS)?).map(|_| decoder.array().map(PackId::new)).collect::<Result<_>>()?;
     let up_to_u32 = u64::from(u32::MAX);
     let mut rows = (0..decoder.count_up_to(37, rows_max)?)
         .map(|_| {

@@ -219,7 +219,7 @@ fn folder(choices: &mut Choices<'_>, source: u32) -> FolderRecord {
 
 pub(crate) fn blob(choices: &mut Choices<'_>) -> Row {
     let at = Location {
-        pack: PackId::new([choices.octet() % 2; 16]),
+        pack: PackId::new([choices.octet() % 2; 32]),
         offset: choices.number() as u64,
         stored: choices.number() as u32,
         content: choices.number() as u32,

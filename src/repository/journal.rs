@@ -13,7 +13,7 @@ use crate::wire::{counter_from_hex, from_hex, hex};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The name of a journal: a keyed digest of the mailbox's name, so that a listing of the store names no mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,9 +60,15 @@ impl JournalName {
 
     /// The mailbox whose journal this is, if there is anything in it that is not forgotten.
     pub(crate) async fn living_mailbox(self, repository: &Repository) -> Result<Option<MailboxName>> {
+        let (mailbox, is_void) = self.mailbox_if_any(repository).await?;
+        Ok((!is_void).then_some(mailbox))
+    }
+
+    /// The mailbox whose journal this is, and whether there is nothing in it that is not forgotten.
+    pub(crate) async fn mailbox_if_any(self, repository: &Repository) -> Result<(MailboxName, bool)> {
         let (head, is_last) = self.newest(repository).await?;
         // What is behind it and does not read may be anything.
-        Ok(Some(head).filter(|head| !(head.is_void && is_last)).map(|head| head.mailbox))
+        Ok((head.mailbox, head.is_void && is_last))
     }
 
     /// The head of the newest commit that reads (a damaged one hides no mailbox), and whether it is the last.
@@ -73,8 +79,8 @@ impl JournalName {
     async fn newest_once(self, repository: &Repository) -> Result<(Head, bool)> {
         let mut failure = None;
         for (sequence, length) in listed(repository, self).await?.into_iter().rev() {
-            match Fetched::open(repository, self, sequence, length).await {
-                Ok(fetched) => return Ok((fetched.reader.head, failure.is_none())),
+            match Fetched::head(repository, self, sequence, Some(length)).await {
+                Ok(head) => return Ok((head, failure.is_none())),
                 Err(error) if error.kind() == ErrorKind::Damaged => failure = failure.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -89,7 +95,7 @@ impl JournalName {
 
     async fn last_once(self, repository: &Repository) -> Result<Option<Fetched>> {
         match listed(repository, self).await?.last() {
-            Some(&(sequence, length)) => Fetched::open(repository, self, sequence, length).await.map(Some),
+            Some(&(sequence, length)) => Fetched::open(repository, self, sequence, Some(length)).await.map(Some),
             None => Ok(None),
         }
     }
@@ -109,8 +115,17 @@ pub(super) struct Base {
 }
 
 impl Base {
-    pub(super) async fn open(repository: &Repository, name: JournalName, sequence: u64, length: u64) -> Result<Self> {
-        let mut fetched = Fetched::open(repository, name, sequence, length).await?;
+    pub(super) async fn open(
+        repository: &Repository,
+        name: JournalName,
+        sequence: u64,
+        length: Option<u64>,
+    ) -> Result<Self> {
+        Self::of(repository, Fetched::open(repository, name, sequence, length).await?).await
+    }
+
+    async fn of(repository: &Repository, mut fetched: Fetched) -> Result<Self> {
+        let sequence = fetched.reader.head.sequence;
         let commits = commits_of(repository, &mut fetched).await?;
         let is_one = fetched.reader.head.is_forgetting() && !commits.is_empty();
         if is_one {
@@ -172,6 +187,7 @@ impl Kept {
 /// The commits that a checkpoint names.
 async fn commits_of(repository: &Repository, fetched: &mut Fetched) -> Result<Vec<CommitRef>> {
     let mut commits = Vec::new();
+    fetched.load(repository, &[Section::Folders, Section::Updates, Section::Gone, Section::Commits]).await?;
     for block in fetched.section(repository, Section::Commits).await? {
         commits.extend(decode_commits(&block)?);
     }
@@ -206,6 +222,17 @@ pub(crate) struct Journal {
     pub(super) forgotten_until: Option<u64>,
     /// The messages that were gone then: nobody needs them.
     pub(super) forgotten_messages: Arc<HashSet<u64>>,
+    /// The newest commit, as far as it was read.
+    newest: Mutex<Option<Fetched>>,
+}
+
+/// What loading a journal begins with.
+struct Begun {
+    /// Sequences and lengths of the commits behind the base.
+    listed: Vec<(u64, u64)>,
+    base: Option<Base>,
+    /// The last commit, of which the head was read.
+    opened: Option<Fetched>,
 }
 
 impl Journal {
@@ -226,6 +253,7 @@ impl Journal {
             is_void: false,
             forgotten_until: None,
             forgotten_messages: Arc::default(),
+            newest: Mutex::default(),
         }
     }
 
@@ -246,36 +274,37 @@ impl Journal {
 
     async fn load_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
         let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
-        let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
+        let Some(Begun { mut listed, base, mut opened }) = journal.begin(repository).await? else { return Ok(journal) };
         if let Some(at) = at {
             base.as_ref().map_or(Ok(()), |base| base.allow(at))?;
             cut_after(repository, journal.name, &mut listed, at).await?;
         }
-        let Some(&(last, length)) = listed.last() else {
+        let Some(&(last, _)) = listed.last() else {
             if let Some(base) = base {
                 journal.restore(repository, base).await?;
             }
             return Ok(journal);
         };
-        let head = Fetched::open(repository, journal.name, last, length).await?;
+        let head = journal.open(repository, &listed, last, &mut opened).await?;
         // A checkpoint before the latest forgetting one stands on commits that may be deleted.
         journal.checkpoint =
             head.reader.head.checkpoint.filter(|at| base.as_ref().is_none_or(|base| base.sequence < *at));
+        opened = Some(head);
         let first = match (journal.checkpoint, base) {
             (Some(checkpoint), _) => {
-                let length = length_of(&listed, checkpoint)?;
-                let mut fetched = Fetched::open(repository, journal.name, checkpoint, length).await?;
+                let mut fetched = journal.open(repository, &listed, checkpoint, &mut opened).await?;
                 journal.commits = commits_of(repository, &mut fetched).await?;
                 journal.apply(repository, &mut fetched, false).await?;
+                journal.keep_newest(fetched);
                 checkpoint + 1
             }
             (None, Some(base)) => journal.restore(repository, base).await?,
             (None, None) => 0,
         };
         for sequence in first..=last {
-            let length = length_of(&listed, sequence)?;
-            let mut fetched = Fetched::open(repository, journal.name, sequence, length).await?;
+            let mut fetched = journal.open(repository, &listed, sequence, &mut opened).await?;
             journal.apply(repository, &mut fetched, true).await?;
+            journal.keep_newest(fetched);
         }
         Ok(journal)
     }
@@ -288,38 +317,66 @@ impl Journal {
 
     async fn load_all_once(repository: &Repository, mailbox: &MailboxName, at: Option<u64>) -> Result<Self> {
         let mut journal = Self::empty(JournalName::new(repository, mailbox), mailbox.clone());
-        let Some((mut listed, base)) = journal.begin(repository).await? else { return Ok(journal) };
+        let Some(Begun { mut listed, base, mut opened }) = journal.begin(repository).await? else { return Ok(journal) };
         if let Some(at) = at {
             cut_after(repository, journal.name, &mut listed, at).await?;
         }
         if let Some(base) = base {
             journal.restore(repository, base).await?;
         }
-        for (sequence, length) in listed {
-            let mut fetched = Fetched::open(repository, journal.name, sequence, length).await?;
+        for (sequence, _) in &listed {
+            let mut fetched = journal.open(repository, &listed, *sequence, &mut opened).await?;
             journal.apply(repository, &mut fetched, true).await?;
+            journal.keep_newest(fetched);
         }
         Ok(journal)
     }
 
+    /// Opens a listed commit, unless it is the one that is open already.
+    async fn open(
+        &self,
+        repository: &Repository,
+        listed: &[(u64, u64)],
+        sequence: u64,
+        opened: &mut Option<Fetched>,
+    ) -> Result<Fetched> {
+        match opened.take_if(|opened| opened.reader.head.sequence == sequence) {
+            Some(opened) => Ok(opened),
+            None => Fetched::open(repository, self.name, sequence, Some(length_of(listed, sequence)?)).await,
+        }
+    }
+
+    /// The newest commit is kept for whoever reads its messages next.
+    fn keep_newest(&mut self, mut fetched: Fetched) {
+        fetched.keep_front();
+        self.newest = Mutex::new(Some(fetched));
+    }
+
+    /// Nobody is going to read the messages of the newest commit: its front goes, up to 64 KiB.
+    pub(crate) fn drop_newest(&mut self) {
+        self.newest = Mutex::default();
+    }
+
     /// The commits that a forgetting checkpoint leaves: those that it names as needed, and all behind the one of which it carries the state.
     pub(crate) async fn kept(repository: &Repository, name: JournalName, checkpoint: u64) -> Result<Kept> {
-        let length = repository.store().length(&name.commit(checkpoint)).await?;
-        let length = length.ok_or_else(|| Error::new(ErrorKind::NotFound, "a forgetting checkpoint is missing"))?;
-        Ok(Base::open(repository, name, checkpoint, length).await?.leaves())
+        Ok(Base::open(repository, name, checkpoint, None).await?.leaves())
     }
 
     /// Lists the commits behind the base, all of which must be there, and opens the latest forgetting checkpoint. `None` without commits.
-    async fn begin(&mut self, repository: &Repository) -> Result<Option<(Vec<(u64, u64)>, Option<Base>)>> {
+    async fn begin(&mut self, repository: &Repository) -> Result<Option<Begun>> {
         let mut listed = listed(repository, self.name).await?;
         let Some(&(last, length)) = listed.last() else { return Ok(None) };
-        let head = Fetched::open(repository, self.name, last, length).await?.reader.head;
+        let mut opened = Some(Fetched::open(repository, self.name, last, Some(length)).await?);
+        let Some(head) = opened.as_ref().map(|opened| &opened.reader.head) else { return Ok(None) };
         if head.mailbox != self.mailbox {
             return Err(Error::damaged("a journal is not the one of the mailbox that names it"));
         }
         (self.forgotten, self.epoch, self.is_void) = (head.forgotten, head.epoch, head.is_void);
         let base = match head.forgotten {
-            Some(sequence) => Some(Base::open(repository, self.name, sequence, length_of(&listed, sequence)?).await?),
+            Some(sequence) => {
+                let fetched = self.open(repository, &listed, sequence, &mut opened).await?;
+                Some(Base::of(repository, fetched).await?)
+            }
             None => None,
         };
         let first = base.as_ref().map_or(0, Base::next);
@@ -329,7 +386,7 @@ impl Journal {
                 return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
             }
         }
-        Ok(Some((listed, base)))
+        Ok(Some(Begun { listed, base, opened }))
     }
 
     /// Takes in the state that a forgetting checkpoint carries, and gives the sequence of the first commit to be applied to it.
@@ -366,6 +423,7 @@ impl Journal {
     /// Takes in the folders, updates and gone messages that a commit tells.
     async fn apply_state(&mut self, repository: &Repository, fetched: &mut Fetched) -> Result<()> {
         let numbers = self.adopt_sources(&fetched.reader.head.sources.clone());
+        fetched.load(repository, &[Section::Folders, Section::Updates, Section::Gone]).await?;
         self.apply_folders(repository, fetched, &numbers).await?;
         self.apply_updates(repository, fetched, &numbers).await?;
         self.apply_gone(repository, fetched).await
@@ -498,12 +556,21 @@ impl Journal {
         Ok(())
     }
 
+    /// The commit that stored the message of this ordinal, if there was such a message.
+    pub(crate) fn commit_of(&self, ordinal: u64) -> Option<&CommitRef> {
+        let end = |commit: &CommitRef| commit.first_ordinal.saturating_add(u64::from(commit.rows));
+        let commit = self.commits.get(self.commits.partition_point(|commit| end(commit) <= ordinal))?;
+        (commit.first_ordinal <= ordinal).then_some(commit)
+    }
+
     /// Opens a commit to read its messages with recipes and blob table.
     pub(crate) async fn contents(&self, repository: &Repository, commit: &CommitRef) -> Result<Contents> {
-        let key = self.name.commit(commit.sequence);
-        let length = repository.store().length(&key).await?;
-        let length = length.ok_or_else(|| Error::damaged(format!("commit {} is missing", commit.sequence)))?;
-        let fetched = Fetched::open(repository, self.name, commit.sequence, length).await?;
+        let is_newest = |newest: &mut Fetched| newest.reader.head.sequence == commit.sequence;
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).take_if(is_newest);
+        let fetched = match newest {
+            Some(newest) => newest,
+            None => open_needed(repository, self.name, commit.sequence).await?,
+        };
         if fetched.reader.digest != commit.digest {
             return Err(Error::damaged(format!("commit {} is not the one that the journal names", commit.sequence)));
         }
@@ -567,6 +634,14 @@ impl Journal {
     pub(crate) fn gone(&self) -> &HashSet<u64> {
         &self.gone
     }
+}
+
+/// Opens a commit that must be there.
+pub(super) async fn open_needed(repository: &Repository, name: JournalName, sequence: u64) -> Result<Fetched> {
+    Fetched::open(repository, name, sequence, None).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::damaged(format!("commit {sequence} is missing")),
+        _ => error,
+    })
 }
 
 /// Loads a journal, and again if commits of it were forgotten and swept away just then.
@@ -659,7 +734,7 @@ async fn cut_after(repository: &Repository, name: JournalName, listed: &mut Vec<
     while low < high {
         let middle = usize::midpoint(low, high);
         let (sequence, length) = listed[middle];
-        if Fetched::open(repository, name, sequence, length).await?.reader.head.time <= at {
+        if Fetched::head(repository, name, sequence, Some(length)).await?.time <= at {
             low = middle + 1;
         } else {
             high = middle;

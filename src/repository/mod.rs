@@ -71,7 +71,7 @@ use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
 use crate::runtime::{Clock, Executor, Randomness, SystemClock, SystemRandomness, SystemTimer, ThreadPerJob, Timer};
 use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
-use crate::store::{Created, Payload, Retries, RetryingStore, Store};
+use crate::store::{Created, Payload, Retries, RetryingStore, Store, read_bounded, read_exact};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -387,11 +387,10 @@ impl Repository {
 
     /// A new pack of this writer.
     pub(crate) fn new_pack(&self, writer: &Token, buffer: Vec<u8>) -> Result<PackWriter> {
-        let mut id = [0; 16];
-        let (token, number) = id.split_at_mut(8);
-        token.copy_from_slice(writer);
-        number.copy_from_slice(&self.salt()?[..8]);
-        PackWriter::new(PackId::new(id), self.secrets(), self.salt()?, buffer)
+        // The id is the salt of the pack's key, too.
+        let mut id = self.salt()?;
+        id[..writer.len()].copy_from_slice(writer);
+        PackWriter::new(PackId::new(id), self.secrets(), buffer)
     }
 
     fn slot_in_use(&self) -> Option<SlotId> {
@@ -404,11 +403,7 @@ impl Repository {
 
     /// Reads a small object: no more octets than it can have.
     pub(crate) async fn read_small(&self, key: &str, octets_max: u64) -> Result<Bytes> {
-        match self.store().length(key).await? {
-            Some(length) if length > octets_max => Err(Error::damaged(format!("'{key}' is longer than it can be"))),
-            Some(length) => self.store().read(key, Some(0..length)).await,
-            None => Err(Error::new(ErrorKind::NotFound, format!("there is no object '{key}'"))),
-        }
+        read_bounded(&**self.store(), key, octets_max).await
     }
 
     /// Reads the whole of a pack that is this long.
@@ -416,7 +411,7 @@ impl Repository {
         if length > crate::pack::OCTETS_MAX {
             return Err(Error::damaged("a pack is longer than any pack"));
         }
-        self.store().read(&pack.key(), Some(0..length)).await
+        read_exact(&**self.store(), &pack.key(), 0..length).await
     }
 
     /// Opens a small sealed object: magic, salt, one frame.

@@ -4,7 +4,7 @@ use super::Repository;
 use crate::error::{Error, Result};
 use crate::pack::{PackId, ROWS_MAX, Row};
 use crate::seal::ObjectKind;
-use crate::store::Listed;
+use crate::store::{Listed, read_exact};
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -94,13 +94,13 @@ pub(crate) async fn open(repository: &Repository, object: &Listed) -> Result<Vec
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an object of moves is too long"));
     }
-    let octets = repository.store().read(&object.key, Some(0..object.length)).await?;
+    let octets = read_exact(&**repository.store(), &object.key, 0..object.length).await?;
     decode(&repository.open_object(ObjectKind::Moves, &object.key, &octets)?)
 }
 
 /// Where the moves of a pack are, among those of others.
 fn shard(pack: PackId) -> String {
-    format!("{MOVES}{:02x}/", pack.as_bytes()[15])
+    format!("{MOVES}{:02x}/", pack.shard())
 }
 
 impl Moves {
@@ -161,7 +161,7 @@ mod tests {
 
     fn one((offset, pack, digest, at): (u64, u8, u8, (u32, u32, u32))) -> Move {
         let at = Location {
-            pack: PackId::new([pack; 16]),
+            pack: PackId::new([pack; 32]),
             offset: u64::from(at.0),
             stored: at.1,
             content: at.2,
@@ -189,13 +189,13 @@ mod tests {
     fn what_is_said_of_a_pack_adds_up_and_what_is_damaged_is_passed_over() {
         block_on(async {
             let repository = Repository::open_or_create(Arc::new(MemoryStore::new()), Protection::None).await.unwrap();
-            let (old, first, second) = (PackId::new([1; 16]), one((40, 2, 9, (40, 9, 7))), one((90, 3, 8, (50, 9, 7))));
+            let (old, first, second) = (PackId::new([1; 32]), one((40, 2, 9, (40, 9, 7))), one((90, 3, 8, (50, 9, 7))));
             write_moves(&repository, old, &[first]).await.unwrap();
             write_moves(&repository, old, &[first, second]).await.unwrap();
             repository.store().put(&format!("{}{old}-0", shard(old)), vec![1; 90].into()).await.unwrap();
             let moves = read_moves(&repository, old).await.unwrap();
             assert_eq!(moves.places, BTreeMap::from([(40, vec![first.to]), (90, vec![second.to])]));
-            assert_eq!(read_moves(&repository, PackId::new([2; 16])).await.unwrap(), Moves::default());
+            assert_eq!(read_moves(&repository, PackId::new([2; 32])).await.unwrap(), Moves::default());
         });
     }
 }

@@ -54,7 +54,7 @@ impl Journal {
                 lost.push(LostCommit { sequence: expected, ordinals: 0..0, error });
             }
             expected = sequence + 1;
-            match Fetched::open(repository, name, sequence, length).await {
+            match Fetched::open(repository, name, sequence, Some(length)).await {
                 Ok(fetched) if at.is_some_and(|at| fetched.reader.head.time > at) => break,
                 Ok(fetched) => journal.apply_readable(repository, fetched, &mut lost).await?,
                 Err(error) => lost.push(LostCommit { sequence, ordinals: 0..0, error: damage(error)? }),
@@ -147,7 +147,7 @@ async fn begin(
     if let Some(sequence) = forgotten {
         let length = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence).map(|place| listed[place].1);
         let base = match length {
-            Ok(length) => Base::open(repository, name, sequence, length).await,
+            Ok(length) => Base::open(repository, name, sequence, Some(length)).await,
             Err(_) => Err(Error::damaged(format!("commit {sequence}, which forgets what was before, is missing"))),
         };
         match base {
@@ -175,8 +175,8 @@ async fn begin(
 /// The head of the newest commit that reads.
 async fn newest(repository: &Repository, name: JournalName, listed: &[(u64, u64)]) -> Result<Option<Head>> {
     for (sequence, length) in listed.iter().rev() {
-        match Fetched::open(repository, name, *sequence, *length).await {
-            Ok(fetched) => return Ok(Some(fetched.reader.head)),
+        match Fetched::head(repository, name, *sequence, Some(*length)).await {
+            Ok(head) => return Ok(Some(head)),
             Err(error) => drop(damage(error)?),
         }
     }
@@ -231,7 +231,7 @@ async fn from_checkpoint(
 async fn open(repository: &Repository, name: JournalName, listed: &[(u64, u64)], sequence: u64) -> Result<Fetched> {
     let place = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
     let place = place.map_err(|_| Error::damaged(format!("commit {sequence} is missing")))?;
-    Fetched::open(repository, name, sequence, listed[place].1).await
+    Fetched::open(repository, name, sequence, Some(listed[place].1)).await
 }
 
 /// Opens every commit of every journal, also of those that are damaged, one after the other. What cannot be read is passed over, and what is forgotten.
@@ -260,7 +260,8 @@ impl JournalCommits {
         if let Some(sequence) = newest(repository, name, &listed).await?.and_then(|head| head.forgotten)
             && let Ok(place) = listed.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
         {
-            let kept = async { Base::open(repository, name, sequence, listed[place].1).await?.kept(repository).await };
+            let kept =
+                async { Base::open(repository, name, sequence, Some(listed[place].1)).await?.kept(repository).await };
             match kept.await {
                 Ok((kept, messages)) => {
                     listed.retain(|(sequence, _)| kept.contains(*sequence));
@@ -286,7 +287,7 @@ impl AllCommits {
             if let Some(JournalCommits { name, mailbox, left, forgotten }) = &mut self.current
                 && let Some((sequence, length)) = left.next()
             {
-                match Fetched::open(&self.repository, *name, sequence, length).await {
+                match Fetched::open(&self.repository, *name, sequence, Some(length)).await {
                     Ok(fetched) => return Ok(Some((mailbox.clone(), Contents::of(fetched, Arc::clone(forgotten))))),
                     Err(error) => drop(damage(error)?),
                 }

@@ -6,7 +6,7 @@ use crate::index::LASTING_MIN;
 pub(crate) use crate::index::SegmentId;
 use crate::pack::{PackId, Row};
 use crate::seal::ObjectKind;
-use crate::store::Listed;
+use crate::store::{Listed, read_exact};
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -124,7 +124,7 @@ async fn open(repository: &Repository, object: &Listed) -> Result<Vec<Row>> {
     if object.length > OCTETS_MAX {
         return Err(Error::damaged("an index segment is too long"));
     }
-    let octets = repository.store().read(&object.key, Some(0..object.length)).await?;
+    let octets = read_exact(&**repository.store(), &object.key, 0..object.length).await?;
     decode(&repository.open_object(ObjectKind::Segment, &object.key, &octets)?)
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn rows_decode_as_they_were_encoded() {
-        let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 20_000, frame: 0 };
+        let at = Location { pack: PackId::new([1; 32]), offset: 40, stored: 9, content: 20_000, frame: 0 };
         let rows = [Row { digest: Digest::new([2; 32]), at }, Row { digest: Digest::new([3; 32]), at }];
         assert_eq!(decode(&encode(&rows, &[[7; 16]])).unwrap(), rows);
         assert!(decode(&encode(&rows, &[])[..60]).is_err());

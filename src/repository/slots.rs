@@ -6,7 +6,7 @@ use crate::digest::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Executor;
 use crate::seal::{Key, ObjectKind, Protection, SALT, Seal, Secrets, TAG};
-use crate::store::{Created, Payload, Store};
+use crate::store::{Created, Payload, Store, read_bounded, read_exact};
 use crate::wire::{Decoder, Encode, from_hex, hex};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -147,7 +147,16 @@ impl Slot {
         if length > OCTETS_MAX {
             return Ok(Some(Err(Error::damaged("a key slot is too long"))));
         }
-        match store.read(&id.object(), Some(0..length)).await {
+        Self::read_as(id, read_exact(store, &id.object(), 0..length).await)
+    }
+
+    /// As [`read`](Self::read), without knowing the slot's length.
+    pub(super) async fn read_any(store: &dyn Store, id: SlotId) -> Result<Option<Result<Self>>> {
+        Self::read_as(id, read_bounded(store, &id.object(), OCTETS_MAX).await)
+    }
+
+    fn read_as(id: SlotId, read: Result<Bytes>) -> Result<Option<Result<Self>>> {
+        match read {
             Ok(octets) => Ok(Some(Self::decode(id, octets))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(Some(Err(error))),
@@ -274,7 +283,7 @@ pub(super) async fn write(
     match store.create(&object, payload).await? {
         Created::New => Ok(()),
         // It may be ours, of a try within the store whose answer was lost. It is never another slot, unless randomness repeats itself.
-        Created::Exists if store.read(&object, Some(0..written.len() as u64)).await? == written => Ok(()),
+        Created::Exists if store.read(&object, Some(0..written.len() as u64 + 1)).await? == written => Ok(()),
         Created::Exists => Err(Error::damaged("the key slot that was just written does not read as it was written")),
     }
 }

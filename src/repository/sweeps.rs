@@ -294,7 +294,7 @@ impl Mark {
             return Err(Error::new(ErrorKind::Unsupported, "the record of a sweep is of an unknown version"));
         }
         let mut packs = || -> Result<Vec<PackId>> {
-            (0..decoder.count_up_to(16, MARKED_MAX)?).map(|_| decoder.array().map(PackId::new)).collect()
+            (0..decoder.count_up_to(PackId::OCTETS, MARKED_MAX)?).map(|_| decoder.array().map(PackId::new)).collect()
         };
         let (packs, moved) = (packs()?, packs()?);
         let journals = (0..decoder.count_up_to(17, MARKED_MAX)?)

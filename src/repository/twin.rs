@@ -2,7 +2,7 @@
 
 use super::{CONFIG, CONFIG_MAX, Config, Repository};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Payload, Store};
+use crate::store::{Payload, Store, read_bounded};
 use bytes::Bytes;
 
 /// Where the copy is.
@@ -66,18 +66,9 @@ pub(crate) async fn mend_config(repository: &Repository) -> Result<Vec<&'static 
 
 /// A config, or why it is none. Fails only if the store does.
 async fn read(store: &dyn Store, key: &str) -> Result<Result<(Bytes, Config)>> {
-    match read_octets(store, key).await {
+    match read_bounded(store, key, CONFIG_MAX).await {
         Ok(octets) => Ok(Config::decode(&octets).map(|config| (octets, config))),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => Ok(Err(error)),
         Err(error) => Err(error),
-    }
-}
-
-/// No more octets than a config can have.
-async fn read_octets(store: &dyn Store, key: &str) -> Result<Bytes> {
-    match store.length(key).await? {
-        Some(length) if length > CONFIG_MAX => Err(Error::damaged("the config is too long")),
-        Some(length) => store.read(key, Some(0..length)).await,
-        None => Err(Error::new(ErrorKind::NotFound, format!("there is no {key}"))),
     }
 }

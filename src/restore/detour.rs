@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 /// The most places that are tried for one blob, also where what is known of them was forgotten meanwhile and read again.
 pub(super) const PLACES_MAX: usize = 256;
-/// The most blobs of which other places are remembered (about 100 octets each); then all is forgotten, and read again where it is needed.
+/// The most blobs of which other places are remembered (about 150 octets each); then all is forgotten, and read again where it is needed.
 const BLOBS_MAX: usize = 1 << 17;
 
 /// What is known of blobs whose packs failed. Empty as long as nothing fails.
@@ -160,7 +160,7 @@ mod tests {
     use crate::repository::Move;
 
     fn at(pack: u8, offset: u64) -> Location {
-        Location { pack: PackId::new([pack; 16]), offset, stored: 9, content: 1, frame: 0 }
+        Location { pack: PackId::new([pack; 32]), offset, stored: 9, content: 1, frame: 0 }
     }
 
     fn moves(moves: &[(u64, Location)]) -> Moves {
@@ -182,11 +182,11 @@ mod tests {
         let mut detours = Detours::default();
         assert_eq!(led(&detours, at(1, 40)), at(1, 40));
         assert!(!detours.turn(at(1, 40), at(1, 40)));
-        detours.learn(PackId::new([1; 16]), &moves(&[(40, at(2, 40)), (40, at(3, 90))]));
+        detours.learn(PackId::new([1; 32]), &moves(&[(40, at(2, 40)), (40, at(3, 90))]));
         assert!(detours.turn(at(1, 40), at(1, 40)));
         assert_eq!(led(&detours, at(1, 40)), at(2, 40));
         // Two that fail at the same place turn once.
-        detours.learn(PackId::new([2; 16]), &moves(&[(40, at(1, 40)), (40, at(4, 50))]));
+        detours.learn(PackId::new([2; 32]), &moves(&[(40, at(1, 40)), (40, at(4, 50))]));
         assert!(detours.turn(at(1, 40), at(2, 40)) && detours.turn(at(1, 40), at(2, 40)));
         assert_eq!(led(&detours, at(1, 40)), at(3, 90));
         assert!(detours.turn(at(1, 40), at(3, 90)));
@@ -198,21 +198,21 @@ mod tests {
     #[test]
     fn what_was_found_and_no_moves_tell_of_outlasts_all_that_is_forgotten_for_want_of_room() {
         let found = Move { offset: 40, to: Row { digest: Digest::new([0; 32]), at: at(2, 90) } };
-        let mut finds = Finds::new(64 * 2);
-        finds.add(PackId::new([1; 16]), &[found]).unwrap();
-        finds.add(PackId::new([3; 16]), &[found]).unwrap();
-        assert_eq!(finds.add(PackId::new([4; 16]), &[found]).unwrap_err().kind(), ErrorKind::Limit);
+        let mut finds = Finds::new(size_of::<(PackId, u64, Location)>() as u64 * 2);
+        finds.add(PackId::new([1; 32]), &[found]).unwrap();
+        finds.add(PackId::new([3; 32]), &[found]).unwrap();
+        assert_eq!(finds.add(PackId::new([4; 32]), &[found]).unwrap_err().kind(), ErrorKind::Limit);
         let mut detours = Detours::default();
         detours.keep(finds);
         for round in 0..2 {
-            assert!(!detours.is_known(PackId::new([1; 16])) && detours.has_finds(PackId::new([1; 16])));
-            detours.learn_for(at(1, 40), PackId::new([1; 16]), &moves(&[(50, at(2, 40))]));
+            assert!(!detours.is_known(PackId::new([1; 32])) && detours.has_finds(PackId::new([1; 32])));
+            detours.learn_for(at(1, 40), PackId::new([1; 32]), &moves(&[(50, at(2, 40))]));
             assert!(detours.turn(at(1, 40), at(1, 40)), "{round}");
             assert_eq!(led(&detours, at(1, 40)), at(2, 90), "{round}");
             let many: Vec<_> = (0..BLOBS_MAX as u64).map(|offset| (offset, at(5, offset))).collect();
-            detours.learn_for(at(4, 0), PackId::new([4; 16]), &moves(&many));
+            detours.learn_for(at(4, 0), PackId::new([4; 32]), &moves(&many));
         }
-        assert!(!detours.has_finds(PackId::new([4; 16])));
+        assert!(!detours.has_finds(PackId::new([4; 32])));
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
     fn a_blob_whose_moves_lead_back_to_it_is_given_up_when_it_reads_nowhere() {
         let mut detours = Detours::default();
         // Moves over moves, as they are read: there and back.
-        detours.learn(PackId::new([1; 16]), &moves(&[(40, at(2, 40)), (40, at(1, 40)), (90, at(1, 90))]));
+        detours.learn(PackId::new([1; 32]), &moves(&[(40, at(2, 40)), (40, at(1, 40)), (90, at(1, 90))]));
         assert!(detours.turn(at(1, 40), at(1, 40)));
         assert_eq!(led(&detours, at(1, 40)), at(2, 40));
         assert!(!detours.turn(at(1, 40), at(2, 40)));

@@ -2,6 +2,7 @@
 
 mod detour;
 mod fetch;
+mod frames;
 mod plan;
 mod rebuild;
 
@@ -10,6 +11,7 @@ pub(crate) use fetch::{Fetched, Fetcher};
 pub(crate) use plan::{Planned, Planner, Scope};
 pub(crate) use rebuild::{Progress, Rebuilding};
 
+use crate::budget::{Permit, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{describe, shown};
 use crate::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
@@ -23,6 +25,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many mailboxes are restored at once.
 const MAILBOXES_AT_ONCE: usize = 4;
@@ -39,6 +42,8 @@ pub struct Restore {
     at: Option<u64>,
     scope: Scope,
     fetcher: Fetcher,
+    /// How many of its windows wait for memory.
+    waiting: AtomicUsize,
 }
 
 /// What a restore did.
@@ -54,7 +59,7 @@ pub struct RestoreReport {
     pub restored: u64,
     /// Octets of these messages.
     pub bytes: u64,
-    /// Octets read from packs.
+    /// Octets read from packs, and from commits for their messages.
     pub bytes_read: u64,
     /// Messages in quarantine: not delivered.
     pub quarantined: u64,
@@ -94,7 +99,8 @@ pub struct Failure {
 impl Restore {
     pub(crate) fn new(repository: Repository, resources: Resources, sink: Arc<dyn Sink>) -> Self {
         let fetcher = Fetcher::new(repository.clone());
-        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living, fetcher }
+        let waiting = AtomicUsize::new(0);
+        Self { repository, resources, sink, mailboxes: None, at: None, scope: Scope::Living, fetcher, waiting }
     }
 
     /// Restores these mailboxes only.
@@ -144,6 +150,7 @@ impl Restore {
 
     async fn restore(self) -> Result<RestoreReport> {
         let mut report = RestoreReport { schema: 1, ..RestoreReport::default() };
+        self.fetcher.keep_frames(self.resources.budget(), self.frames_octets());
         let names = self.names(&mut report).await?;
         let restores = stream::iter(names).map(|name| self.mailbox(name));
         let mut restores = restores.buffer_unordered(MAILBOXES_AT_ONCE);
@@ -169,11 +176,10 @@ impl Restore {
         }
         let (mut names, mut failed) = (Vec::new(), Vec::new());
         for journal in self.repository.journals().await? {
-            if self.is_forgotten(journal).await {
-                continue;
-            }
-            match journal.mailbox(&self.repository).await {
-                Ok(name) => names.push(name),
+            match journal.mailbox_if_any(&self.repository).await {
+                // Who asks for an older time is told that it is forgotten.
+                Ok((_, true)) if self.at.is_none() => {}
+                Ok((name, _)) => names.push(name),
                 Err(error) => failed.push((journal, error)),
             }
         }
@@ -213,7 +219,9 @@ impl Restore {
         let octets = self.window_octets();
         let is_ordered = self.sink.is_ordered();
         let announced = journal.folders.keys().cloned().collect();
-        let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope).await?;
+        // Whoever waits for memory needs it more.
+        let memory = is_ordered.then(|| self.resources.budget().try_acquire(octets)).flatten();
+        let planner = Planner::new(self.repository.clone(), journal, is_ordered, octets, self.scope, memory).await?;
         let state = Windows { planner, announced, sink: Arc::clone(&sink), kinds: Arc::clone(&kinds) };
         let executor = Arc::clone(self.resources.executor());
         let windows = stream::unfold(Some(state), move |state| Windows::next(state, Arc::clone(&executor)));
@@ -221,8 +229,9 @@ impl Restore {
         let deliveries = windows.map(|window| {
             let (sink, kinds) = (Arc::clone(&sink), Arc::clone(&kinds));
             async move {
-                let (window, lost, notes) = window?;
+                let (window, lost, notes, octets) = window?;
                 let mut report = self.window(name, window, sink, kinds).await;
+                report.bytes_read += octets;
                 lost.iter().for_each(|lost| report.fail_commit(name, lost));
                 report.note(notes);
                 Ok(report)
@@ -244,6 +253,35 @@ impl Restore {
     /// Octets of messages in one window; with pieces sealed, opened and encoded again it takes four times as much memory.
     fn window_octets(&self) -> u64 {
         (self.resources.budget().octets() / 32).clamp(1 << 20, 8 << 20)
+    }
+
+    /// The octets of the budget that a window takes.
+    fn window_memory(&self) -> u64 {
+        self.window_octets().max(crate::pack::PIECE_DEFAULT) * 4
+    }
+
+    /// Octets of the budget for frames that may be wanted again: a quarter, but so much is left that two windows can be under way, if two can at all.
+    fn frames_octets(&self) -> u64 {
+        let (available, window) = (self.resources.available(), self.window_memory());
+        let windows = (available / window).clamp(1, 2);
+        (available / 4).min(available.saturating_sub(windows * window))
+    }
+
+    /// Memory for a window. Whoever else waits for memory comes before the frames that are kept, and needs not wait for the end of the restore.
+    async fn memory(&self) -> Permit {
+        let budget = self.resources.budget();
+        self.yield_memory();
+        let waiting = Waiting::begin(&self.waiting);
+        let permit = budget.acquire(self.window_memory()).await;
+        drop(waiting);
+        self.yield_memory();
+        permit
+    }
+
+    fn yield_memory(&self) {
+        if self.resources.budget().waiting() > self.waiting.load(Ordering::Relaxed) {
+            self.fetcher.give_back_frames();
+        }
     }
 
     /// The mailbox's journal; if it is damaged, what can be read of it.
@@ -303,7 +341,7 @@ impl Restore {
         kinds: Arc<Vec<Kind>>,
     ) -> RestoreReport {
         let octets = self.window_octets();
-        let _permit = self.resources.budget().acquire(octets.max(crate::pack::PIECE_DEFAULT) * 4).await;
+        let _permit = self.memory().await;
         let mut report = RestoreReport::default();
         let (mut long, mut short) = (Vec::new(), Vec::new());
         for planned in window {
@@ -416,8 +454,8 @@ struct Windows {
     kinds: Arc<Vec<Kind>>,
 }
 
-/// Messages to deliver together, commits that were found lost on the way to them, and what the sink noted of their folders.
-type Window = (Vec<Planned>, Vec<LostCommit>, Vec<Note>);
+/// Messages to deliver together, commits that were found lost on the way to them, what the sink noted of their folders, and octets read of commits for them.
+type Window = (Vec<Planned>, Vec<LostCommit>, Vec<Note>, u64);
 
 impl Windows {
     /// The next window, whose folders the sink has been told of; and what comes behind it.
@@ -427,7 +465,7 @@ impl Windows {
             Ok(window) => window,
             Err(error) => return Some((Err(error), None)),
         };
-        let lost = state.planner.take_lost();
+        let (lost, octets) = (state.planner.take_lost(), state.planner.take_octets());
         if window.is_empty() && lost.is_empty() {
             return None;
         }
@@ -439,7 +477,7 @@ impl Windows {
             Ok::<_, Error>(notes)
         });
         let notes = announced.await.and_then(|notes| notes);
-        Some((notes.map(|notes| (window, lost, notes)), Some(state)))
+        Some((notes.map(|notes| (window, lost, notes, octets)), Some(state)))
     }
 }
 

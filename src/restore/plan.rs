@@ -1,6 +1,8 @@
 //! Which messages are delivered, in which order, in windows that fit the budget.
 
+use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
+use crate::message::MailboxName;
 use crate::pack::{Location, Row};
 use crate::repository::{CommitRef, Contents, Journal, LostCommit, MessageRow, Repository};
 use bytes::Bytes;
@@ -8,6 +10,8 @@ use std::collections::VecDeque;
 
 /// The most messages in a window.
 const MESSAGES_MAX: usize = 1024;
+/// About what a row's names, flags and such take.
+const ROW_OCTETS: usize = 256;
 
 /// A message with all that is needed to rebuild it.
 #[derive(Debug)]
@@ -36,19 +40,29 @@ pub(crate) struct Planner {
     scope: Scope,
     /// What is still to be read: a commit, and which of its rows (all, if not told).
     todo: VecDeque<(usize, Option<Vec<u32>>)>,
-    open: Option<Open>,
+    /// Commits that are being read, with their numbers; the last one is that of the next messages.
+    opened: VecDeque<(usize, Open)>,
+    /// For commits that are come back to.
+    memory: Option<Permit>,
     /// A message that did not fit the window before.
     held: Option<Planned>,
     /// Commits that could not be read.
     lost: Vec<LostCommit>,
+    /// Octets read of commits that are no longer open, since this was last asked.
+    octets: u64,
 }
 
 /// A commit being read.
 struct Open {
     contents: Contents,
-    rows: VecDeque<Entry>,
+    /// What has not been planned yet.
+    rows: Vec<Option<Entry>>,
+    /// The rows that are planned next.
+    turn: VecDeque<u32>,
     blobs: Vec<Row>,
     recipes: Recipes,
+    /// Octets read of it that were told.
+    told: u64,
 }
 
 /// A row and where its recipe is in the commit's recipes.
@@ -65,16 +79,19 @@ struct Recipes {
     /// Where each block begins, and where the last ends.
     starts: Vec<u64>,
     current: Option<(usize, Bytes)>,
+    /// The blocks behind are wanted, too.
+    are_all_wanted: bool,
 }
 
 impl Planner {
-    /// A planner for this journal. `is_ordered`: each folder's messages follow one another in the folder's order.
+    /// A planner for this journal. `is_ordered`: each folder's messages follow one another in the folder's order, and commits are come back to: `memory` is for those.
     pub(crate) async fn new(
         repository: Repository,
         journal: Journal,
         is_ordered: bool,
         window_octets: u64,
         scope: Scope,
+        memory: Option<Permit>,
     ) -> Result<Self> {
         let mut planner = Self {
             repository,
@@ -82,9 +99,11 @@ impl Planner {
             window_octets,
             scope,
             todo: VecDeque::new(),
-            open: None,
+            opened: VecDeque::new(),
+            memory,
             held: None,
             lost: Vec::new(),
+            octets: 0,
         };
         if is_ordered {
             planner.order().await?;
@@ -102,19 +121,38 @@ impl Planner {
     /// One living message.
     pub(crate) async fn one(repository: &Repository, journal: &Journal, ordinal: u64) -> Result<Planned> {
         let absent = || Error::new(ErrorKind::NotFound, format!("the mailbox has no message {ordinal}"));
-        let number = journal.commits.partition_point(|commit| commit.first_ordinal <= ordinal);
-        // A commit without rows has the same first ordinal as the next one with rows.
-        let commit = journal.commits[..number].iter().rposition(|commit| commit.rows > 0).ok_or_else(absent)?;
-        let row = ordinal - journal.commits[commit].first_ordinal;
-        let wanted = [u32::try_from(row).map_err(|_| absent())?];
-        let mut open = Open::new(repository, journal, commit, Some(&wanted), Scope::Living).await?;
-        let entry = open.rows.pop_front().ok_or_else(absent)?;
-        open.plan(repository, entry).await
+        let commit = journal.commit_of(ordinal).ok_or_else(absent)?;
+        let contents = journal.contents(repository, commit).await?;
+        let now = |row| Ok(journal.now(row));
+        Open::new(repository, contents, now).await?.one(repository, ordinal - commit.first_ordinal, absent).await
+    }
+
+    /// One message as the commit of this sequence stored it, whatever became of it since; its source has no number. No journal is read.
+    pub(crate) async fn one_stored(
+        repository: &Repository,
+        mailbox: &MailboxName,
+        sequence: u64,
+        ordinal: u64,
+    ) -> Result<Planned> {
+        let absent = || {
+            let message = format!("commit {sequence} of '{mailbox}' has no message {ordinal}");
+            Error::new(ErrorKind::NotFound, message)
+        };
+        let (contents, first_ordinal) = Contents::by_itself(repository, mailbox, sequence).await?;
+        let row = ordinal.checked_sub(first_ordinal).ok_or_else(absent)?;
+        let as_stored = |row| Ok(Some(row));
+        Open::new(repository, contents, as_stored).await?.one(repository, row, absent).await
     }
 
     /// The commits whose messages could not be planned, since this was last asked.
     pub(crate) fn take_lost(&mut self) -> Vec<LostCommit> {
         std::mem::take(&mut self.lost)
+    }
+
+    /// Octets read of commits since this was last asked.
+    pub(crate) fn take_octets(&mut self) -> u64 {
+        let open: u64 = self.opened.iter_mut().map(|(_, open)| open.take_octets()).sum();
+        std::mem::take(&mut self.octets) + open
     }
 
     /// The next messages: together at most a window's octets, but at least one. Empty at the end.
@@ -139,18 +177,60 @@ impl Planner {
             return Ok(Some(held));
         }
         loop {
-            if let Some(open) = &mut self.open
-                && let Some(entry) = open.rows.pop_front()
+            if let Some((_, open)) = self.opened.back_mut()
+                && let Some(entry) = open.next()
             {
                 return open.plan(&self.repository, entry).await.map(Some);
             }
-            self.open = None;
-            let Some((commit, rows)) = self.todo.pop_front() else { return Ok(None) };
-            match Open::new(&self.repository, &self.journal, commit, rows.as_deref(), self.scope).await {
-                Ok(open) => self.open = Some(open),
-                Err(error) => self.lose(commit, error)?,
+            let Some((commit, rows)) = self.todo.pop_front() else {
+                while self.close_oldest() {}
+                return Ok(None);
+            };
+            if let Err(error) = self.turn_to(commit, rows).await {
+                self.lose(commit, error)?;
             }
         }
+    }
+
+    /// Opens a commit, unless it is open still, to plan these rows of it next.
+    async fn turn_to(&mut self, commit: usize, rows: Option<Vec<u32>>) -> Result<()> {
+        let open = match self.opened.iter().position(|(number, _)| *number == commit) {
+            Some(place) => self.opened.remove(place).map(|(_, open)| open),
+            None => None,
+        };
+        let mut open = match open {
+            Some(open) => open,
+            None => {
+                self.make_room();
+                let contents = self.journal.contents(&self.repository, &self.journal.commits[commit]).await?;
+                let (journal, scope) = (&self.journal, self.scope);
+                let now = |row: MessageRow| {
+                    let gone = (scope == Scope::All && !journal.is_forgotten(row.ordinal)).then(|| row.clone());
+                    let row = journal.now(row).or(gone);
+                    Ok(row.filter(|row| scope != Scope::Quarantined || row.quarantine.is_some()))
+                };
+                let mut open = Open::new(&self.repository, contents, now).await?;
+                open.recipes.are_all_wanted = true;
+                open
+            }
+        };
+        open.turn = rows.map_or_else(|| (0..open.rows.len() as u32).collect(), VecDeque::from);
+        self.opened.push_back((commit, open));
+        Ok(())
+    }
+
+    /// Leaves open no more commits than there is memory for beside the next one.
+    fn make_room(&mut self) {
+        let room = self.memory.as_ref().map_or(0, Permit::octets);
+        while self.opened.iter().map(|(_, open)| open.octets()).sum::<u64>() > room {
+            self.close_oldest();
+        }
+    }
+
+    fn close_oldest(&mut self) -> bool {
+        let closed = self.opened.pop_front();
+        self.octets += closed.as_ref().map_or(0, |(_, open)| open.contents.octets_read() - open.told);
+        closed.is_some()
     }
 
     /// Damage of one commit leaves the others; what else goes wrong ends it all.
@@ -188,13 +268,19 @@ impl Planner {
 }
 
 impl Planner {
-    async fn order_of(&self, number: usize, folders: &[Bytes], order: &mut Vec<(u32, u64, u32, u32)>) -> Result<()> {
+    async fn order_of(
+        &mut self,
+        number: usize,
+        folders: &[Bytes],
+        order: &mut Vec<(u32, u64, u32, u32)>,
+    ) -> Result<()> {
         let commit = &self.journal.commits[number];
         if !self.journal.may_have_living(commit) {
             return Ok(());
         }
         let mut contents = self.journal.contents(&self.repository, commit).await?;
         let rows = contents.rows(&self.repository).await?;
+        self.octets += contents.octets_read();
         for (row, stored) in rows.into_iter().flatten().enumerate() {
             if let Some(now) = self.journal.now(stored?) {
                 // A folder that is in no record comes behind all others.
@@ -207,16 +293,13 @@ impl Planner {
 }
 
 impl Open {
-    /// Opens a commit; `wanted` are the numbers of the rows to be delivered, in order.
+    /// Opens a commit; `now` tells what became of a row, `None` if it is not wanted.
     async fn new(
         repository: &Repository,
-        journal: &Journal,
-        number: usize,
-        wanted: Option<&[u32]>,
-        scope: Scope,
+        mut contents: Contents,
+        mut now: impl FnMut(MessageRow) -> Result<Option<MessageRow>>,
     ) -> Result<Self> {
-        let commit = &journal.commits[number];
-        let mut contents = journal.contents(repository, commit).await?;
+        contents.load(repository).await?;
         let mut rows = Vec::new();
         let mut recipe_at = 0;
         for stored in contents.rows(repository).await?.into_iter().flatten() {
@@ -226,17 +309,8 @@ impl Open {
             let at = recipe_at;
             recipe_at += u64::from(stored.recipe.length);
             let (pieces, recipe_length) = (std::mem::take(&mut stored.pieces), stored.recipe.length);
-            let gone = (scope == Scope::All && !journal.is_forgotten(stored.ordinal)).then(|| stored.clone());
-            let row = journal.now(stored).or(gone);
-            let row = row.filter(|row| scope != Scope::Quarantined || row.quarantine.is_some());
-            rows.push(row.map(|now| Entry { now, recipe_at: at, recipe_length, pieces }));
+            rows.push(now(stored)?.map(|now| Entry { now, recipe_at: at, recipe_length, pieces }));
         }
-        let rows: VecDeque<Entry> = match wanted {
-            None => rows.into_iter().flatten().collect(),
-            Some(wanted) => {
-                wanted.iter().filter_map(|row| rows.get_mut(*row as usize).and_then(Option::take)).collect()
-            }
-        };
         let blobs = contents.blobs(repository).await?;
         let mut starts = vec![0];
         let mut end = 0;
@@ -244,7 +318,35 @@ impl Open {
             end += u64::from(length);
             end
         }));
-        Ok(Self { contents, rows, blobs, recipes: Recipes { starts, current: None } })
+        let recipes = Recipes { starts, current: None, are_all_wanted: false };
+        Ok(Self { contents, rows, turn: VecDeque::new(), blobs, recipes, told: 0 })
+    }
+
+    /// One message alone.
+    async fn one(mut self, repository: &Repository, row: u64, absent: impl Fn() -> Error) -> Result<Planned> {
+        let row = usize::try_from(row).ok().and_then(|row| self.rows.get_mut(row));
+        let entry = row.and_then(Option::take).ok_or_else(absent)?;
+        self.plan(repository, entry).await
+    }
+
+    /// The next row that is planned, if it is wanted.
+    fn next(&mut self) -> Option<Entry> {
+        let Self { turn, rows, .. } = self;
+        std::iter::from_fn(|| turn.pop_front()).find_map(|row| rows.get_mut(row as usize).and_then(Option::take))
+    }
+
+    /// About what it takes in memory.
+    fn octets(&self) -> u64 {
+        let pieces: usize = self.rows.iter().flatten().map(|entry| entry.pieces.len() * 4 + ROW_OCTETS).sum();
+        let rows = self.rows.len() * size_of::<Option<Entry>>() + pieces;
+        let blobs = self.blobs.len() * size_of::<Row>();
+        let recipes = self.recipes.current.as_ref().map_or(0, |(_, block)| block.len());
+        (rows + blobs + recipes) as u64 + self.contents.octets_held()
+    }
+
+    fn take_octets(&mut self) -> u64 {
+        let read = self.contents.octets_read();
+        read - std::mem::replace(&mut self.told, read)
     }
 
     async fn plan(&mut self, repository: &Repository, entry: Entry) -> Result<Planned> {
@@ -263,7 +365,11 @@ impl Open {
         let number = self.recipes.starts.partition_point(|start| *start <= at).saturating_sub(1);
         let number = number.min(self.recipes.starts.len().saturating_sub(2));
         if self.recipes.current.as_ref().is_none_or(|(current, _)| *current != number) {
-            self.recipes.current = Some((number, self.contents.recipes(repository, number).await?));
+            let block = match self.recipes.are_all_wanted {
+                true => self.contents.recipes_in_order(repository, number).await?,
+                false => self.contents.recipes(repository, number).await?,
+            };
+            self.recipes.current = Some((number, block));
         }
         let start = self.recipes.starts[number];
         let block = self.recipes.current.as_ref().map(|(_, block)| block);

@@ -40,11 +40,6 @@ pub(super) fn check_range(range: &Range<u64>) -> Result<()> {
     Err(Error::invalid(format!("the range {}..{} ends before it begins", range.start, range.end)))
 }
 
-/// The error of an object that ends before the end of `range`.
-pub(super) fn too_short(key: &str, range: &Range<u64>) -> Error {
-    Error::damaged(format!("'{key}' is too short to have the octets {}..{}", range.start, range.end))
-}
-
 /// Whether `name` can stand between two `/` of a key.
 pub(super) fn is_name(name: &str) -> bool {
     let legal = |octet: &u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');

@@ -11,7 +11,7 @@ pub use key::{check_key, check_prefix};
 pub use memory::MemoryStore;
 pub use retrying::{Retries, RetryingStore};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -39,10 +39,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Whatever the store reports. After an error the object may be absent, or whole: read it back to know.
     fn create<'a>(&'a self, key: &'a str, payload: Payload) -> BoxFuture<'a, Result<Created>>;
 
-    /// Reads an object: all of it, or exactly the octets of `range`.
+    /// Reads an object: all of it, or those octets of `range` that it has. A range that ends behind the object's end gives the octets up to there; one that
+    /// begins at the end or behind it gives none, as an empty one does, and is no error. So nobody needs to ask for a length first. Who needs every octet of a
+    /// range counts what came.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such object; [`Damaged`](crate::ErrorKind::Damaged) if it is shorter than `range`.
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such object, whatever the range.
     fn read<'a>(&'a self, key: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes>>;
 
     /// The length of an object in octets, `None` if there is no such object.
@@ -60,6 +62,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the store reports.
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Reads exactly these octets of an object.
+///
+/// # Errors
+/// [`Damaged`](crate::ErrorKind::Damaged) if there are not as many; what the store reports.
+pub(crate) async fn read_exact(store: &dyn Store, key: &str, range: Range<u64>) -> Result<Bytes> {
+    let octets = store.read(key, Some(range.clone())).await?;
+    if octets.len() as u64 == range.end.saturating_sub(range.start) {
+        return Ok(octets);
+    }
+    Err(Error::damaged(format!("'{key}' is too short to have the octets {}..{}", range.start, range.end)))
+}
+
+/// Reads the whole of an object that can have no more than `octets_max`, which is also what is read at most, and one octet.
+///
+/// # Errors
+/// [`Damaged`](crate::ErrorKind::Damaged) if it is longer; what the store reports.
+pub(crate) async fn read_bounded(store: &dyn Store, key: &str, octets_max: u64) -> Result<Bytes> {
+    let octets = store.read(key, Some(0..octets_max.saturating_add(1))).await?;
+    if octets.len() as u64 <= octets_max {
+        return Ok(octets);
+    }
+    Err(Error::damaged(format!("'{key}' is longer than it can be")))
 }
 
 /// The octets of an object in pieces, never joined in memory for writing.

@@ -7,9 +7,7 @@ use super::Counted;
 use super::scan::Needed;
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::{
-    self, CONTENT_MAX, FinishedPack, HEADER, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row,
-};
+use crate::pack::{self, CONTENT_MAX, FinishedPack, Location, PackId, PackReader, PackWriter, Packer, ROWS_MAX, Row};
 use crate::repository::{
     Move, Repository, SEGMENT_CONTENT_MIN, Token, latest_sweep, read_footer, read_moves, write_all_segments,
     write_full_segments, write_moves,
@@ -17,7 +15,7 @@ use crate::repository::{
 use crate::resources::Resources;
 use crate::runtime;
 use crate::settings::Settings;
-use crate::store::Payload;
+use crate::store::{Payload, read_exact};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -124,18 +122,13 @@ impl Rewrite {
     /// Writes blobs of an old pack anew. False if one does not read: then the pack stays, and a repair is due.
     pub(super) async fn pack(&mut self, old: PackId, rows: &[Row]) -> Result<bool> {
         let store = Arc::clone(self.repository.store());
-        let front = match store.read(&old.key(), Some(0..HEADER as u64)).await {
-            Err(error) if error.is_loss() => return Ok(false),
-            front => front?,
-        };
-        let Ok(reader) = PackReader::new(old, self.repository.secrets(), &front) else { return Ok(false) };
-        let reader = Arc::new(reader);
+        let reader = Arc::new(PackReader::new(old, self.repository.secrets())?);
         for rows in stretches(rows) {
             let range = range(rows);
             if rows.iter().any(|row| u64::from(row.at.stored) > FRAME_MAX) {
                 return Ok(false);
             }
-            let octets = match store.read(&old.key(), Some(range.clone())).await {
+            let octets = match read_exact(&*store, &old.key(), range.clone()).await {
                 Err(error) if error.is_loss() => return Ok(false),
                 octets => octets?,
             };
@@ -220,7 +213,7 @@ impl Rewrite {
         let (secrets, domain) = (self.repository.secrets().clone(), self.repository.domain().clone());
         let verified = runtime::run(&**self.resources.executor(), move || {
             let mut octets = octets.try_into_mut().unwrap_or_else(|shared| shared.as_ref().into());
-            let (mut failure, reader) = (None, PackReader::new(pack, &secrets, &octets)?);
+            let (mut failure, reader) = (None, PackReader::new(pack, &secrets)?);
             reader.verify(&mut octets, &domain, |_, outcome| failure = failure.take().or_else(|| outcome.err()))?;
             failure.map_or(Ok(()), Err)
         });

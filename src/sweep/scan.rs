@@ -205,7 +205,7 @@ impl Scan {
             if sequence != expected {
                 return Err(Error::damaged(format!("commit {expected} of a journal is missing")));
             }
-            let mut commit = OpenCommit::open(&self.repository, name, sequence, length).await?;
+            let mut commit = OpenCommit::open(&self.repository, name, sequence, Some(length)).await?;
             for block in commit.section(&self.repository, Section::Blobs).await? {
                 for row in decode_blobs(&block)? {
                     self.point_at(&row)?;

@@ -141,7 +141,7 @@ mod tests {
     fn of_many_workers_that_meet_a_new_blob_at_once_one_stores_it() {
         let dedup = dedup();
         let digest = Domain::new([0; 32]).digest(b"content");
-        let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 7, frame: 0 };
+        let at = Location { pack: PackId::new([1; 32]), offset: 40, stored: 9, content: 7, frame: 0 };
         let stored = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -163,7 +163,7 @@ mod tests {
     fn of_many_workers_that_meet_a_blob_which_the_index_knows_each_finds_it_and_none_keeps_a_claim() {
         let dedup = dedup();
         let digest = Domain::new([0; 32]).digest(b"content");
-        let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 7, frame: 0 };
+        let at = Location { pack: PackId::new([1; 32]), offset: 40, stored: 9, content: 7, frame: 0 };
         dedup.publish(&[Row { digest, at }], 0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -189,7 +189,7 @@ mod tests {
                         let number = (turn * 7 + worker * 11) % 64;
                         let digest = Domain::new([0; 32]).digest(&number.to_le_bytes());
                         let at = Location {
-                            pack: PackId::new([1; 16]),
+                            pack: PackId::new([1; 32]),
                             offset: number as u64,
                             stored: 9,
                             content: 7,
@@ -222,7 +222,7 @@ mod tests {
         });
         let dedup = Arc::new(Dedup::new(Arc::new(index), [1; 16]));
         cell.set(Arc::clone(&dedup)).unwrap();
-        let at = Location { pack: PackId::new([1; 16]), offset: 40, stored: 9, content: 7, frame: 0 };
+        let at = Location { pack: PackId::new([1; 32]), offset: 40, stored: 9, content: 7, frame: 0 };
         let Found::New(claim) = dedup.find_or_claim(&digest, 7) else { panic!("it is new") };
         claim.settle(at);
         assert!(matches!(dedup.find_or_claim(&digest, 7), Found::Stored(found) if found == at));

@@ -339,8 +339,9 @@ async fn open(
 ) -> Result<(Journal, (KnownMailbox, Option<Permit>))> {
     let name = JournalName::new(repository, mailbox);
     let read = || async move {
-        let journal = Journal::load(repository, mailbox, None).await?;
+        let mut journal = Journal::load(repository, mailbox, None).await?;
         let known = know(repository, resources, &journal, source, reread).await?;
+        journal.drop_newest();
         Ok((journal, known))
     };
     Journal::patiently(repository, name, read).await

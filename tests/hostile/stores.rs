@@ -171,9 +171,12 @@ impl Store for Liar {
                     "é",
                     "-",
                 ];
-                let hex = "f".repeat(32);
+                let (hex, pack) = ("f".repeat(32), "f".repeat(64));
                 let more = [
                     format!("ff/{hex}"),
+                    format!("ff/{pack}"),
+                    format!("ff/{pack}-ffffffffffffffff"),
+                    pack,
                     format!("ff/{hex}/ffffffffffffffff"),
                     hex.clone(),
                     format!("{hex}/{}", &hex[..16]),

@@ -62,7 +62,7 @@ pub(crate) fn add(account: &mut Account, report: &RestoreReport, elapsed: Durati
     }
     account.heading("Octets");
     account.octets("of messages", report.bytes);
-    account.octets("read from packs", report.bytes_read);
+    account.octets("read from commits and packs", report.bytes_read);
     account.time(elapsed, report.bytes);
     account.list("Failed", failures(&report.failures), report.failed);
     let notes = report.renamed + report.unholdable + report.transformed;

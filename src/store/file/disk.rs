@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::store::files::{Files, Kind, NewFile};
-use crate::store::key::{check_key, check_range, is_name, too_short};
+use crate::store::key::{check_key, check_range, is_name};
 use crate::store::{Created, Listed, Payload};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -136,15 +136,8 @@ impl Disk {
         if let Some(range) = &range {
             check_range(range)?;
         }
-        let failed = |error| reading_failed(key, error);
-        let octets = self.files.read(&path, range.clone()).map_err(failed)?;
-        let Some(range) = range else { return Ok(octets.into()) };
-        // An empty range shows nothing of whether the object reaches up to it.
-        let short = match range.end - range.start {
-            0 => self.files.metadata(&path).map_err(failed)?.length < range.end,
-            wanted => octets.len() as u64 != wanted,
-        };
-        if short { Err(too_short(key, &range)) } else { Ok(octets.into()) }
+        let octets = self.files.read(&path, range).map_err(|error| reading_failed(key, error))?;
+        Ok(octets.into())
     }
 
     pub(super) fn length(&self, key: &str) -> Result<Option<u64>> {

@@ -8,6 +8,7 @@ use crate::testing::{
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,8 @@ enum Misreading {
     CreateOverwrites,
     CreateLetsAllRacersWin,
     CreateComparesContent,
-    RangeIsCutAtTheEnd,
+    RangeAcrossTheEndFails,
+    RangeBehindTheEndFails,
     ListTakesAnyPrefix,
     ListEndsWithAPage,
     ListGivesTwice,
@@ -140,10 +142,16 @@ impl Store for Misread {
 
     fn read<'a>(&'a self, key: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes>> {
         async move {
-            let Some(mut range) = range else { return self.inner.read(key, None).await };
+            let Some(range) = range else { return self.inner.read(key, None).await };
             let length = self.inner.length(key).await?.unwrap_or_default();
-            if self.has(Misreading::RangeIsCutAtTheEnd) {
-                range = range.start.min(length)..range.end.min(length);
+            let is_refused = match self.misreading {
+                Misreading::RangeAcrossTheEndFails => range.end > length,
+                // As HTTP has it: no octet of it is there, so it cannot be satisfied.
+                Misreading::RangeBehindTheEndFails => range.start >= length && !range.is_empty(),
+                _ => false,
+            };
+            if is_refused && self.inner.length(key).await?.is_some() {
+                return Err(Error::damaged("there are no such octets"));
             }
             self.inner.read(key, Some(range)).await
         }
@@ -198,7 +206,8 @@ fn the_suite_finds_every_misreading_of_the_contract() {
         (Misreading::CreateOverwrites, "create: reading it"),
         (Misreading::CreateLetsAllRacersWin, "racing creates: of 16 racers 16"),
         (Misreading::CreateComparesContent, "create: a later one"),
-        (Misreading::RangeIsCutAtTheEnd, "ranges: the octets 0..100001"),
+        (Misreading::RangeAcrossTheEndFails, "ranges: the octets 0..100001"),
+        (Misreading::RangeBehindTheEndFails, "ranges: the octets 100000..100001"),
         (Misreading::ListTakesAnyPrefix, "listing by prefix: listing 'list/a/' gives 5"),
         (Misreading::ListEndsWithAPage, "listing many objects: "),
         (Misreading::ListGivesTwice, "twice"),
