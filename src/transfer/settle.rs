@@ -28,9 +28,10 @@ impl Transfer {
             }
             Event::StoppedWaiting => {
                 self.is_taking = false;
-                self.end_enumeration();
+                self.end_inbox();
             }
             Event::Taken(intake, taken, permit) => self.take(intake, taken, permit),
+            Event::Walked { mailbox, walked, permit } => self.walked(mailbox, walked, permit),
             Event::Lane { lane, mailbox, outcome } => self.lane_came_back(lane, mailbox, outcome),
             Event::Sealed { lane, pack } => {
                 self.lanes.running -= 1;
@@ -64,15 +65,22 @@ impl Transfer {
 
     pub(super) fn take(&mut self, intake: Intake, taken: Result<Taken>, permit: Option<BatchPermit>) {
         match taken {
-            Ok(Taken::Mailbox(opened)) => self.open_mailbox(*opened),
+            Ok(Taken::Listed(listed)) if listed.is_empty() => {
+                self.is_listed = true;
+                return self.take_listed(listed);
+            }
+            Ok(Taken::Listed(listed)) => self.take_listed(listed),
+            Ok(Taken::Mailbox(opened)) => {
+                self.inbox = Some(self.next_mailbox);
+                self.next_mailbox += 1;
+                self.open_mailbox(self.next_mailbox - 1, *opened);
+            }
             Ok(Taken::Batch(found)) => {
                 self.intake = Some(intake);
                 self.is_paused = false;
-                return self.take_batch(*found, permit);
-            }
-            Ok(Taken::Unopened(mailbox, error)) => {
-                let name = mailbox.map_or_else(|| "a mailbox".to_owned(), |name| name.to_string());
-                self.ledger.miss(name, &error);
+                let Some(mailbox) = self.inbox else { return };
+                self.inbox = self.inbox.filter(|_| found.end.is_none());
+                return self.take_batch(mailbox, *found, permit);
             }
             Ok(Taken::Pause) => self.is_paused = true,
             Ok(Taken::Ready) => self.wake_up(),
@@ -92,16 +100,13 @@ impl Transfer {
         self.batches.give_back(permit);
     }
 
-    pub(super) fn open_mailbox(&mut self, opened: Opened) {
+    pub(super) fn open_mailbox(&mut self, mailbox: usize, opened: Opened) {
         let Opened { name, tail, folders } = opened;
         let gatherer = Gatherer::new(name, self.source.clone(), folders);
-        self.enumerating = Some(self.next_mailbox);
-        self.gatherers.insert(self.next_mailbox, gatherer, tail);
-        self.next_mailbox += 1;
+        self.gatherers.insert(mailbox, gatherer, tail);
     }
 
-    pub(super) fn take_batch(&mut self, found: Found, permit: Option<BatchPermit>) {
-        let Some(mailbox) = self.enumerating else { return };
+    pub(super) fn take_batch(&mut self, mailbox: usize, found: Found, permit: Option<BatchPermit>) {
         let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) else { return };
         let Found { seen, folders, items, updates, unchanged, excluded, failed, end, weight } = found;
         self.ledger.see(seen);
@@ -122,7 +127,6 @@ impl Transfer {
         }
         if let Some(end) = end {
             gatherer.end(end);
-            self.enumerating = None;
         }
         // What is kept until the commit is at most what the batch weighed.
         let permit = permit.map(|permit| permit.shrunk(weight));
