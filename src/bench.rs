@@ -136,7 +136,7 @@ impl Index {
     /// Whether the index remembers a blob of this digest.
     #[must_use]
     pub fn remembers(&self, digest: &Digest) -> bool {
-        self.0.look_up(digest, Self::CONTENT, 0).is_some()
+        self.0.look_up(&[(*digest, Self::CONTENT)], 0)[0].is_some()
     }
 
     /// Waits until all is in files, and nothing is left to merge.

@@ -87,10 +87,10 @@ impl Resources {
                 Self::MEMORY_BYTES_MIN
             )));
         }
-        let budget = Budget::new(memory_bytes);
         let for_index = memory_bytes / Self::INDEX_SHARE;
-        let permit = budget.try_acquire(for_index).ok_or_else(|| Error::internal("a new budget is in use"))?;
         let index = Arc::new(Index::in_memory(for_index as usize));
+        let budget = Budget::counted(memory_bytes, index.acquisitions());
+        let permit = budget.try_acquire(for_index).ok_or_else(|| Error::internal("a new budget is in use"))?;
         Ok(Self {
             budget,
             executor,
@@ -170,6 +170,14 @@ impl Resources {
     /// The same with another budget: a part of this one, for which whoever uses it holds a permit.
     pub(crate) fn within(&self, budget: Budget) -> Self {
         Self { budget, disk_octets: 0, ..self.clone() }
+    }
+
+    /// How often locks were taken that workers and transfers share: those of the budget, of the dedup index in memory, and of transfers.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    #[must_use]
+    pub fn lock_acquisitions(&self) -> u64 {
+        self.index.acquisitions().count()
     }
 
     pub(crate) fn executor(&self) -> &Arc<dyn Executor> {

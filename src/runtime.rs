@@ -2,6 +2,7 @@
 //! transfer can run deterministically on one thread.
 
 use crate::error::{Error, Result};
+use crate::lock::assert_none_is_held;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::fmt;
@@ -31,6 +32,7 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
 /// # Errors
 /// [`Internal`](crate::ErrorKind::Internal) if the work panicked.
 pub async fn run<T: Send + 'static>(executor: &dyn Executor, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    assert_none_is_held();
     let (sender, receiver) = oneshot::channel();
     executor.execute(Box::new(move || {
         // A panic drops the sender, which is how the waiting side learns of it.

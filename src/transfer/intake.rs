@@ -25,7 +25,7 @@ pub(super) const BATCH: u64 = 4 << 20;
 pub(super) const SHOWN_MAX: usize = 256;
 
 /// How many mailboxes are listed at once.
-const LISTED_MAX: usize = 256;
+const LISTED_MAX: usize = 128;
 
 /// A mailbox of which this much is known, in octets, is opened beside others whether there is memory for it or not: it is less than the batch that is paid for.
 const BESIDE_MIN: u64 = 128 << 10;

@@ -12,6 +12,7 @@ mod gather;
 mod intake;
 mod known;
 mod lane;
+mod pieces;
 mod registration;
 mod schedule;
 mod settle;
@@ -274,7 +275,7 @@ impl Transfer {
         let domain = repository.domain().clone();
         let dedup = Dedup::new(Arc::clone(resources.index()), repository.id());
         let effort = Effort::new(settings.compression);
-        let (packers, heals) = (Packers::default(), AtomicBool::new(false));
+        let (packers, heals) = (Packers::new(resources.index().acquisitions()), AtomicBool::new(false));
         let context = LaneContext { domain, dedup, effort, packers, pack_target, heals };
         let started = repository.now();
         let pack_permit = Lane::pack_octets(&settings, pack_target);

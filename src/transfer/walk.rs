@@ -97,8 +97,9 @@ impl Transfer {
         }
     }
 
+    /// Lists more mailboxes before those that are listed are all begun.
     fn list_ahead(&mut self) {
-        if self.walks.listed.is_empty()
+        if self.walks.listed.len() <= OPEN_MAX
             && let Some(intake) = self.intake.take()
         {
             let list = async move {
