@@ -120,7 +120,7 @@ impl Index {
     /// If the directory cannot be had.
     #[cfg(feature = "disk-index")]
     pub fn on_disk(directory: &std::path::Path, octets: usize) -> Result<Self> {
-        index::Index::on_disk(directory, 256 << 10, octets).map(Self)
+        index::Index::on_disk(directory, 256 << 10, octets, &crate::lock::Acquisitions::default()).map(Self)
     }
 
     /// Remembers blobs of these digests as a pack's; waits for nothing.

@@ -24,6 +24,7 @@ impl Acquisitions {
     }
 
     /// How many there were.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

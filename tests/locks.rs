@@ -41,7 +41,7 @@ fn for_64_kib_of_mail_shared_locks_are_taken_at_most_once() {
 #[test]
 fn a_mailbox_however_short_takes_shared_locks_a_few_times() {
     /// To be named in a record, opened, read, and committed.
-    const FOR_A_MAILBOX: u64 = 32;
+    const FOR_A_MAILBOX: u64 = 40;
     let place = tempfile::tempdir().unwrap();
     let organisation = Organisation::new(5).mailboxes(200).bytes(20 << 20).build();
     organisation.write_maildirs(place.path()).unwrap();

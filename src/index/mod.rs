@@ -109,12 +109,17 @@ trait Rows: fmt::Debug + Send + Sync {
 }
 
 impl Index {
-    /// An index in memory that takes at most `octets` for rows, and forgets what was neither stored nor asked for the longest. What pack ids take (about
-    /// 100 octets a pack) is not counted.
+    /// As [`counted`](Self::counted), with a count of its own.
+    #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn in_memory(octets: usize) -> Self {
-        let acquisitions = Acquisitions::default();
-        let packs = Arc::new(Packs::new(&acquisitions));
-        Self { packs, rows: Box::new(RamRows::new(octets, &acquisitions)), acquisitions }
+        Self::counted(octets, &Acquisitions::default())
+    }
+
+    /// An index in memory that takes at most `octets` for rows, and forgets what was neither stored nor asked for the longest. What pack ids take (about
+    /// 100 octets a pack) is not counted. How often its locks are taken is counted there.
+    pub(crate) fn counted(octets: usize, acquisitions: &Acquisitions) -> Self {
+        let packs = Arc::new(Packs::new(acquisitions));
+        Self { packs, rows: Box::new(RamRows::new(octets, acquisitions)), acquisitions: acquisitions.clone() }
     }
 
     /// How often its locks were taken, and those of others that count there. (But not those of rows on disk, each of which belongs to an eighth of all.)
@@ -132,8 +137,8 @@ impl Index {
     /// # Errors
     /// If another process uses the directory, or it cannot be written. Files that are damaged are no error: they are made anew.
     #[cfg(feature = "disk-index")]
-    pub(crate) fn on_disk(directory: &Path, recent: usize, octets: usize) -> Result<Self> {
-        let acquisitions = Acquisitions::default();
+    pub(crate) fn on_disk(directory: &Path, recent: usize, octets: usize, acquisitions: &Acquisitions) -> Result<Self> {
+        let acquisitions = acquisitions.clone();
         let packs = Arc::new(Packs::new(&acquisitions));
         let rows = disk::DiskRows::open(directory, Arc::clone(&packs), RamRows::new(recent, &acquisitions), octets)?;
         Ok(Self { packs, rows: Box::new(rows), acquisitions })

@@ -47,7 +47,7 @@ fn rows(numbers: std::ops::Range<u64>) -> Vec<Row> {
 
 fn open(place: &TempDir) -> Index {
     // Recent rows and tables as small as they can be: most rows come from files.
-    Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN).unwrap()
+    Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN, &Acquisitions::default()).unwrap()
 }
 
 fn listed(numbers: std::ops::Range<u64>) -> HashMap<PackId, u64> {
@@ -93,7 +93,7 @@ fn many_rows_are_found_in_files_and_absent_ones_are_not() {
 #[test]
 fn short_blobs_are_kept_in_memory_only() {
     let place = tempfile::tempdir().unwrap();
-    let index = Index::on_disk(place.path(), 1 << 20, Index::DISK_OCTETS_MIN).unwrap();
+    let index = Index::on_disk(place.path(), 1 << 20, Index::DISK_OCTETS_MIN, &Acquisitions::default()).unwrap();
     let mut short = row(1);
     short.at.content = LASTING_MIN - 1;
     index.insert(&MINE, &[short, row(2)], 0);
@@ -246,7 +246,7 @@ fn runs_of_every_level_are_merged_and_none_of_another_is_lost() {
 fn two_processes_do_not_share_a_directory() {
     let place = tempfile::tempdir().unwrap();
     let first = open(&place);
-    let refused = Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN).unwrap_err();
+    let refused = Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN, &Acquisitions::default()).unwrap_err();
     assert!(refused.to_string().contains("in use"), "{refused}");
     drop(first);
     open(&place);
