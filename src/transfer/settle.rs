@@ -181,9 +181,11 @@ impl Transfer {
                 permit.shrink(pack.octets.capacity() as u64);
                 lane.pack_permit = spare;
             }
-            // With the smallest budgets every worker waits for its own pack, whatever the store is like: that tells nothing.
+            // With the smallest budgets every worker waits for its own pack, whatever the store is like: that tells nothing. And if others are at work, processors are
+            // what is waited for: with more workers than processors memory is short whatever the store is like.
             let in_flight = self.packs.uploading + self.packs.finished.len();
-            self.shared.context.effort.learn(lane.pack_permit.is_none() && in_flight > 1);
+            let waits_for_store = lane.pack_permit.is_none() && in_flight > 1 && self.lanes.running == 0;
+            self.shared.context.effort.learn(waits_for_store);
             self.packs.finished.push_back((pack, permit));
         }
         match (lane.pack_permit.is_some(), mailbox) {
