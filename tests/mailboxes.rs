@@ -6,16 +6,15 @@ mod common;
 use common::{numbers, push};
 use futures::executor::block_on;
 use mailrail::message::{Envelope, Evidence, Identity, MailboxName};
-use mailrail::source::{MemorySource, SourceId};
+use mailrail::source::{Memory, SourceId};
 use mailrail::store::MemoryStore;
 use mailrail::{Engine, Protection, Repository, Resources};
 use std::sync::Arc;
 
-fn add(source: &MemorySource, mailbox: usize, messages: usize) {
+fn add(source: &Memory, mailbox: usize, messages: usize) {
     let mailbox = MailboxName::new(format!("m{mailbox:06}"));
     for number in 0..messages {
-        let mut envelope = Envelope::new("INBOX");
-        envelope.identity = Identity::Named(format!("{number}").into());
+        let mut envelope = Envelope::new("INBOX", Identity::Named(format!("{number}").into()));
         envelope.evidence = Evidence(b"as it was".as_slice().into());
         source.message(&mailbox, envelope, format!("Subject: {number}\r\n\r\nof {mailbox}\r\n"));
     }
@@ -28,7 +27,7 @@ fn engine(resources: Resources) -> Engine {
 
 #[test]
 fn more_mailboxes_than_may_be_under_way_at_once_are_all_stored_and_found_again() {
-    let source = MemorySource::new(SourceId::new([1; 16]));
+    let source = Memory::new(SourceId::new([1; 16]));
     (0..5000).for_each(|mailbox| add(&source, mailbox, 2));
     for resources in [Resources::inline(32 << 20).unwrap(), Resources::with(256 << 20, 2).unwrap()] {
         let engine = engine(resources);
@@ -43,7 +42,7 @@ fn more_mailboxes_than_may_be_under_way_at_once_are_all_stored_and_found_again()
 fn large_mailboxes_between_short_ones_are_opened_one_after_the_other_and_found_unchanged() {
     // More is known of each of the large ones than may be opened beside others.
     const LARGE: usize = 20_000;
-    let source = MemorySource::new(SourceId::new([1; 16]));
+    let source = Memory::new(SourceId::new([1; 16]));
     (0..24).for_each(|mailbox| add(&source, mailbox, if mailbox % 8 == 3 { LARGE } else { 5 }));
     let all = 3 * LARGE as u64 + 21 * 5;
     for resources in [Resources::inline(32 << 20).unwrap(), Resources::with(256 << 20, 2).unwrap()] {
