@@ -340,8 +340,11 @@ impl Gatherer {
 
     /// A pack is durable; gives whether a commit waited for it.
     pub(super) fn durable(&mut self, pack: &PackId) -> bool {
-        let builders = self.closed.iter_mut().chain([&mut self.open]);
-        builders.fold(false, |waited, builder| builder.waits_for.remove(pack) || waited)
+        let mut waited = false;
+        for builder in self.closed.iter_mut().chain([&mut self.open]) {
+            waited |= builder.waits_for.remove(pack);
+        }
+        waited
     }
 
     /// The enumeration ended.

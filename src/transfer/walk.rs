@@ -222,7 +222,8 @@ impl Transfer {
     /// Mailboxes that are being enumerated will not be enumerated to their end.
     pub(super) fn end_walks(&mut self) {
         let Walks { idle, crowded, listed, .. } = &mut self.walks;
-        (crowded.clear(), listed.clear());
+        crowded.clear();
+        listed.clear();
         for mailbox in std::mem::take(idle).into_keys() {
             self.end_mailbox(mailbox);
         }
