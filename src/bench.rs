@@ -120,7 +120,7 @@ impl Index {
     /// If the directory cannot be had.
     #[cfg(feature = "disk-index")]
     pub fn on_disk(directory: &std::path::Path, octets: usize) -> Result<Self> {
-        index::Index::on_disk(directory, 256 << 10, octets).map(Self)
+        index::Index::on_disk(directory, 256 << 10, octets, &crate::lock::Acquisitions::default()).map(Self)
     }
 
     /// Remembers blobs of these digests as a pack's; waits for nothing.
@@ -136,7 +136,7 @@ impl Index {
     /// Whether the index remembers a blob of this digest.
     #[must_use]
     pub fn remembers(&self, digest: &Digest) -> bool {
-        self.0.look_up(digest, Self::CONTENT, 0).is_some()
+        self.0.look_up(&[(*digest, Self::CONTENT)], 0)[0].is_some()
     }
 
     /// Waits until all is in files, and nothing is left to merge.

@@ -2,6 +2,7 @@
 //!
 //! Permits are counted in whole KiB, rounded up. Waiting is first come, first served, so a large request is not starved by small ones.
 
+use crate::lock::Acquisitions;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,12 +20,18 @@ struct Inner {
     used: AtomicU64,
     peak: AtomicU64,
     waiting: AtomicUsize,
+    /// A semaphore has a lock of its own: how often that may have been taken.
+    acquisitions: Acquisitions,
 }
 
 impl Budget {
     /// A budget of `octets`, rounded down to whole KiB.
     #[must_use]
     pub fn new(octets: u64) -> Self {
+        Self::counted(octets, &Acquisitions::default())
+    }
+
+    pub(crate) fn counted(octets: u64, acquisitions: &Acquisitions) -> Self {
         let units = (octets / UNIT).min(Semaphore::MAX_PERMITS as u64).min(u64::from(u32::MAX));
         Self(Arc::new(Inner {
             semaphore: Arc::new(Semaphore::new(units as usize)),
@@ -32,6 +39,7 @@ impl Budget {
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            acquisitions: acquisitions.clone(),
         }))
     }
 
@@ -89,6 +97,7 @@ impl Budget {
 
     fn permit(&self, permit: Option<OwnedSemaphorePermit>, units: u32) -> Permit {
         // The semaphore is never closed, so there is always a permit.
+        self.0.acquisitions.add();
         let used = self.0.used.fetch_add(u64::from(units), Ordering::Relaxed) + u64::from(units);
         self.0.peak.fetch_max(used, Ordering::Relaxed);
         Permit { permit, budget: self.clone() }
@@ -162,6 +171,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.budget.0.acquisitions.add();
         self.budget.0.used.fetch_sub(self.units(), Ordering::Relaxed);
     }
 }

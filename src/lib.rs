@@ -50,6 +50,7 @@ pub mod error;
 pub mod fuzzing;
 mod index;
 pub mod ledger;
+mod lock;
 pub mod message;
 pub mod mime;
 #[cfg(any(test, feature = "organisation"))]

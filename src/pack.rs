@@ -4,11 +4,11 @@
 
 use crate::digest::{Digest, Domain};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{Acquisitions, Lock};
 use crate::seal::{ObjectKind, SALT, Seal, Secrets, TAG};
 use crate::wire::{Decoder, Encode};
 use std::fmt;
 use std::io::Cursor;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use zstd::bulk::Compressor;
 
 /// Octets in front of the first frame: magic and salt.
@@ -164,24 +164,24 @@ impl Packer {
 }
 
 /// Packers that nobody has at the moment, so that not every block makes a context anew.
-#[derive(Debug, Default)]
-pub(crate) struct Packers(Mutex<Vec<Packer>>);
+#[derive(Debug)]
+pub(crate) struct Packers(Lock<Vec<Packer>>);
 
 impl Packers {
+    pub(crate) fn new(acquisitions: &Acquisitions) -> Self {
+        Self(Lock::new(Vec::new(), acquisitions))
+    }
+
     /// Does work with a packer of this level.
     pub(crate) fn with<T>(&self, level: i32, work: impl FnOnce(&mut Packer) -> Result<T>) -> Result<T> {
-        let idle = self.idle().pop();
+        let idle = self.0.lock().pop();
         let mut packer = match idle {
             Some(mut packer) => packer.set_level(level).map(|()| packer),
             None => Packer::new(level),
         }?;
         let done = work(&mut packer);
-        self.idle().push(packer);
+        self.0.lock().push(packer);
         done
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Packer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

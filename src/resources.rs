@@ -3,6 +3,7 @@
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::lock::Acquisitions;
 use crate::runtime::{Executor, Inline, WorkerPool};
 #[cfg(feature = "disk-index")]
 use std::path::Path;
@@ -65,7 +66,8 @@ impl Resources {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) below [`MEMORY_BYTES_MIN`](Self::MEMORY_BYTES_MIN); if the operating system refuses threads.
     pub fn with(memory_bytes: u64, threads: usize) -> Result<Self> {
-        Self::with_executor(memory_bytes, Arc::new(WorkerPool::new(threads)?))
+        let acquisitions = Acquisitions::default();
+        Self::counted(memory_bytes, Arc::new(WorkerPool::counted(threads, &acquisitions)?), &acquisitions)
     }
 
     /// Resources whose work is done on the thread that polls: slow, and deterministic.
@@ -81,16 +83,20 @@ impl Resources {
     /// # Errors
     /// As [`with`](Self::with).
     pub fn with_executor(memory_bytes: u64, executor: Arc<dyn Executor>) -> Result<Self> {
+        Self::counted(memory_bytes, executor, &Acquisitions::default())
+    }
+
+    fn counted(memory_bytes: u64, executor: Arc<dyn Executor>, acquisitions: &Acquisitions) -> Result<Self> {
         if memory_bytes < Self::MEMORY_BYTES_MIN {
             return Err(Error::invalid(format!(
                 "the memory budget must be at least {} octets",
                 Self::MEMORY_BYTES_MIN
             )));
         }
-        let budget = Budget::new(memory_bytes);
         let for_index = memory_bytes / Self::INDEX_SHARE;
+        let index = Arc::new(Index::counted(for_index as usize, acquisitions));
+        let budget = Budget::counted(memory_bytes, acquisitions);
         let permit = budget.try_acquire(for_index).ok_or_else(|| Error::internal("a new budget is in use"))?;
-        let index = Arc::new(Index::in_memory(for_index as usize));
         Ok(Self {
             budget,
             executor,
@@ -136,7 +142,8 @@ impl Resources {
         // The index in memory gives its share to the new one.
         let own = self.budget.try_acquire(recent).ok_or_else(|| Error::invalid("the memory budget is in use"))?;
         permit.merge(own);
-        self.index = Arc::new(Index::on_disk(directory.as_ref(), recent as usize, octets)?);
+        let acquisitions = self.index.acquisitions().clone();
+        self.index = Arc::new(Index::on_disk(directory.as_ref(), recent as usize, octets, &acquisitions)?);
         (self._index_permit, self.disk_octets) = (Arc::new(permit), memory_bytes);
         Ok(self)
     }
@@ -170,6 +177,15 @@ impl Resources {
     /// The same with another budget: a part of this one, for which whoever uses it holds a permit.
     pub(crate) fn within(&self, budget: Budget) -> Self {
         Self { budget, disk_octets: 0, ..self.clone() }
+    }
+
+    /// How often locks were taken that workers and transfers share: those of the budget, of the dedup index in memory, of the queue of
+    /// worker threads, and of transfers.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    #[must_use]
+    pub fn lock_acquisitions(&self) -> u64 {
+        self.index.acquisitions().count()
     }
 
     pub(crate) fn executor(&self) -> &Arc<dyn Executor> {

@@ -2,12 +2,14 @@
 //! transfer can run deterministically on one thread.
 
 use crate::error::{Error, Result};
+use crate::lock::{Acquisitions, Lock, assert_none_is_held};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::Arc;
+use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
@@ -31,6 +33,7 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
 /// # Errors
 /// [`Internal`](crate::ErrorKind::Internal) if the work panicked.
 pub async fn run<T: Send + 'static>(executor: &dyn Executor, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    assert_none_is_held();
     let (sender, receiver) = oneshot::channel();
     executor.execute(Box::new(move || {
         // A panic drops the sender, which is how the waiting side learns of it.
@@ -55,10 +58,18 @@ impl Executor for Inline {
     }
 }
 
-/// A fixed number of threads that run jobs in the order given. The threads end when the pool is dropped and its queue is empty.
+/// A fixed number of threads that run jobs in the order given. Of idle ones the last that worked is woken first: what it needs is still in its caches, and of very many
+/// threads only as many work as there are jobs for. The threads end when the pool is dropped and its queue is empty.
 pub struct WorkerPool {
-    queue: mpsc::Sender<Job>,
+    queue: Arc<Lock<Queue>>,
     threads: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    idle: Vec<Thread>,
+    is_closed: bool,
 }
 
 impl WorkerPool {
@@ -67,44 +78,65 @@ impl WorkerPool {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn new(threads: usize) -> Result<Self> {
+        Self::counted(threads, &Acquisitions::default())
+    }
+
+    pub(crate) fn counted(threads: usize, acquisitions: &Acquisitions) -> Result<Self> {
         let threads = threads.max(1);
-        let (queue, jobs) = mpsc::channel::<Job>();
-        let jobs = Arc::new(Mutex::new(jobs));
+        let pool = Self { queue: Arc::new(Lock::new(Queue::default(), acquisitions)), threads };
         for number in 0..threads {
-            let jobs = Arc::clone(&jobs);
+            let queue = Arc::clone(&pool.queue);
             thread::Builder::new()
                 .name(format!("mailrail-{number}"))
-                .spawn(move || work(&jobs))
+                .spawn(move || work(&queue))
                 .map_err(|source| Error::io("starting a worker thread", source))?;
         }
-        Ok(Self { queue, threads })
+        Ok(pool)
     }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+fn work(queue: &Lock<Queue>) {
+    let me = thread::current();
     loop {
-        // The lock is held while waiting: exactly one idle worker waits on the queue, the others for the lock.
-        let job = match jobs.lock() {
-            Ok(queue) => queue.recv(),
-            Err(_) => return,
-        };
-        match job {
-            Ok(job) => {
+        let mut waiting = queue.lock();
+        // It is still there if it was woken by nobody.
+        waiting.idle.retain(|thread| thread.id() != me.id());
+        match waiting.jobs.pop_front() {
+            Some(job) => {
+                drop(waiting);
                 let _ = catch_unwind(AssertUnwindSafe(job));
             }
-            Err(_) => return,
+            None if waiting.is_closed => return,
+            None => {
+                waiting.idle.push(me.clone());
+                drop(waiting);
+                thread::park();
+            }
         }
     }
 }
 
 impl Executor for WorkerPool {
     fn execute(&self, job: Job) {
-        // The receiver lives as long as any thread does, and threads outlive the sender.
-        let _ = self.queue.send(job);
+        let mut queue = self.queue.lock();
+        queue.jobs.push_back(job);
+        let idle = queue.idle.pop();
+        drop(queue);
+        idle.iter().for_each(Thread::unpark);
     }
 
     fn parallelism(&self) -> usize {
         self.threads
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        let mut queue = self.queue.lock();
+        queue.is_closed = true;
+        let idle = std::mem::take(&mut queue.idle);
+        drop(queue);
+        idle.iter().for_each(Thread::unpark);
     }
 }
 
@@ -191,5 +223,60 @@ impl Randomness for SystemRandomness {
         ring::rand::SystemRandom::new()
             .fill(octets)
             .map_err(|_| Error::internal("the operating system gives no randomness"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn wait_until_all_are_idle(pool: &WorkerPool) {
+        while pool.queue.lock().idle.len() < pool.threads {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn every_job_is_run_once_also_those_that_wait_when_the_pool_is_dropped() {
+        let pool = WorkerPool::new(4).unwrap();
+        let (sender, ran) = mpsc::channel();
+        thread::scope(|scope| {
+            for giver in 0..4 {
+                let (pool, sender) = (&pool, sender.clone());
+                scope.spawn(move || {
+                    for job in 0..1000 {
+                        let sender = sender.clone();
+                        pool.execute(Box::new(move || sender.send(giver * 1000 + job).unwrap()));
+                    }
+                });
+            }
+        });
+        drop((pool, sender));
+        let mut ran: Vec<i32> = ran.iter().collect();
+        ran.sort_unstable();
+        assert!(ran.into_iter().eq(0..4000));
+    }
+
+    #[test]
+    fn of_idle_threads_the_one_that_worked_last_is_woken() {
+        let pool = WorkerPool::new(8).unwrap();
+        let (sender, threads) = mpsc::channel();
+        for _ in 0..20 {
+            wait_until_all_are_idle(&pool);
+            let sender = sender.clone();
+            pool.execute(Box::new(move || sender.send(thread::current().id()).unwrap()));
+        }
+        drop(sender);
+        let threads: Vec<_> = threads.iter().collect();
+        assert!(threads.len() == 20 && threads.iter().all(|thread| *thread == threads[0]), "{threads:?}");
+    }
+
+    #[test]
+    fn a_job_that_panics_takes_no_thread_with_it() {
+        let pool = WorkerPool::new(1).unwrap();
+        let failed = futures::executor::block_on(run(&pool, || panic!("as the test wants")));
+        assert!(failed.is_err());
+        assert_eq!(futures::executor::block_on(run(&pool, || 7)).unwrap(), 7);
     }
 }

@@ -11,6 +11,7 @@ const ROOMS: &[&str] = &[
     "error",
     "wire",
     "digest",
+    "lock",
     "runtime",
     "budget",
     "message",

@@ -216,6 +216,20 @@ impl DiskRows {
         true
     }
 
+    /// Puts a row into its shard's table, and waits until there is room.
+    fn fill_in(&self, key: Key, slot: Slot) {
+        while !self.try_put(key, slot, FROZEN_WAIT) {
+            let mut work = lock(&self.shared.work);
+            while (work.frozen >= FROZEN_WAIT || work.is_behind) && !work.is_ended {
+                work = self.shared.wait(work);
+            }
+            if work.is_ended {
+                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
     fn find_on_disk(&self, key: &Key, is_hit: &dyn Fn(&Slot) -> bool) -> Option<Slot> {
         let runs = {
             let shard = lock(self.shared.shard(key));
@@ -230,7 +244,7 @@ impl DiskRows {
             match run.find(key, is_hit) {
                 Ok(None) => {}
                 Ok(Some(slot)) => {
-                    self.recent.put(*key, slot);
+                    self.recent.put(&[(*key, slot)]);
                     return Some(slot);
                 }
                 Err(_) => {
@@ -245,33 +259,26 @@ impl DiskRows {
 }
 
 impl Rows for DiskRows {
+    fn recent(&self, keys: &[Key]) -> Vec<Option<Slot>> {
+        self.recent.recent(keys)
+    }
+
     fn find(&self, key: &Key, is_hit: &dyn Fn(&Slot) -> bool) -> Option<Slot> {
-        self.recent.find(key, is_hit).or_else(|| self.find_on_disk(key, is_hit))
+        self.find_on_disk(key, is_hit)
     }
 
-    fn put(&self, key: Key, slot: Slot) {
-        if slot.content < LASTING_MIN {
-            self.recent.put(key, slot);
-        } else if !self.try_put(key, slot, FROZEN_MAX) {
-            self.recent.put(key, slot);
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    fn put(&self, rows: &[(Key, Slot)]) {
+        let is_dropped = |(key, slot): &&(Key, Slot)| !self.try_put(*key, *slot, FROZEN_MAX);
+        let (short, lasting): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, slot)| slot.content < LASTING_MIN);
+        let dropped: Vec<_> = lasting.iter().filter(is_dropped).copied().collect();
+        self.shared.dropped.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+        self.recent.put(&[short, dropped].concat());
     }
 
-    fn fill(&self, key: Key, slot: Slot) {
-        if slot.content < LASTING_MIN {
-            return self.recent.put(key, slot);
-        }
-        while !self.try_put(key, slot, FROZEN_WAIT) {
-            let mut work = lock(&self.shared.work);
-            while (work.frozen >= FROZEN_WAIT || work.is_behind) && !work.is_ended {
-                work = self.shared.wait(work);
-            }
-            if work.is_ended {
-                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-        }
+    fn fill(&self, rows: &[(Key, Slot)]) {
+        let (short, lasting): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, slot)| slot.content < LASTING_MIN);
+        self.recent.put(&short);
+        lasting.into_iter().for_each(|(key, slot)| self.fill_in(key, slot));
     }
 
     fn is_lasting(&self) -> bool {

@@ -25,6 +25,7 @@ mod tests;
 use crate::digest::Digest;
 #[cfg(feature = "disk-index")]
 use crate::error::Result;
+use crate::lock::Acquisitions;
 use crate::pack::{Location, PackId, Row};
 use packs::Packs;
 use ram::RamRows;
@@ -32,7 +33,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 #[cfg(feature = "disk-index")]
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+#[cfg(feature = "disk-index")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Octets of a digest that the index keeps. Keyed digests cannot be forced to collide by who does not know the key.
 const KEY: usize = 16;
@@ -52,6 +55,7 @@ pub(crate) type SegmentId = [u8; 16];
 pub(crate) struct Index {
     packs: Arc<Packs>,
     rows: Box<dyn Rows>,
+    acquisitions: Acquisitions,
 }
 
 /// What a row says. Packs have numbers.
@@ -66,15 +70,20 @@ struct Slot {
 
 /// Keeps rows, and knows nothing of what they mean.
 trait Rows: fmt::Debug + Send + Sync {
-    /// A row of this key that is a hit; of several, the newest.
-    fn find(&self, key: &Key, is_hit: &dyn Fn(&Slot) -> bool) -> Option<Slot>;
+    /// The rows of these keys that are in memory for recent ones, hits or not. Waits for nothing.
+    fn recent(&self, keys: &[Key]) -> Vec<Option<Slot>>;
 
-    /// Remembers a row, and waits for nothing.
-    fn put(&self, key: Key, slot: Slot);
+    /// A row of this key that is elsewhere and is a hit; of several, the newest. May wait for a disk.
+    fn find(&self, _: &Key, _: &dyn Fn(&Slot) -> bool) -> Option<Slot> {
+        None
+    }
 
-    /// Remembers a row; may wait until there is room.
-    fn fill(&self, key: Key, slot: Slot) {
-        self.put(key, slot);
+    /// Remembers rows, and waits for nothing.
+    fn put(&self, rows: &[(Key, Slot)]);
+
+    /// Remembers rows; may wait until there is room.
+    fn fill(&self, rows: &[(Key, Slot)]) {
+        self.put(rows);
     }
 
     /// Whether [`fill`](Self::fill) may wait, and what it was filled with is remembered beyond this process.
@@ -100,10 +109,22 @@ trait Rows: fmt::Debug + Send + Sync {
 }
 
 impl Index {
-    /// An index in memory that takes at most `octets` for rows, and forgets what was neither stored nor asked for the longest. What pack ids take (about
-    /// 150 octets a pack) is not counted.
+    /// As [`counted`](Self::counted), with a count of its own.
+    #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn in_memory(octets: usize) -> Self {
-        Self { packs: Arc::default(), rows: Box::new(RamRows::new(octets)) }
+        Self::counted(octets, &Acquisitions::default())
+    }
+
+    /// An index in memory that takes at most `octets` for rows, and forgets what was neither stored nor asked for the longest. What pack ids take (about
+    /// 150 octets a pack) is not counted. How often its locks are taken is counted there.
+    pub(crate) fn counted(octets: usize, acquisitions: &Acquisitions) -> Self {
+        let packs = Arc::new(Packs::new(acquisitions));
+        Self { packs, rows: Box::new(RamRows::new(octets, acquisitions)), acquisitions: acquisitions.clone() }
+    }
+
+    /// How often its locks were taken, and those of others that count there. (But not those of rows on disk, each of which belongs to an eighth of all.)
+    pub(crate) fn acquisitions(&self) -> &Acquisitions {
+        &self.acquisitions
     }
 
     /// The least octets of memory for an index on disk.
@@ -116,33 +137,35 @@ impl Index {
     /// # Errors
     /// If another process uses the directory, or it cannot be written. Files that are damaged are no error: they are made anew.
     #[cfg(feature = "disk-index")]
-    pub(crate) fn on_disk(directory: &Path, recent: usize, octets: usize) -> Result<Self> {
-        let packs = Arc::new(Packs::default());
-        let rows = disk::DiskRows::open(directory, Arc::clone(&packs), RamRows::new(recent), octets)?;
-        Ok(Self { packs, rows: Box::new(rows) })
+    pub(crate) fn on_disk(directory: &Path, recent: usize, octets: usize, acquisitions: &Acquisitions) -> Result<Self> {
+        let acquisitions = acquisitions.clone();
+        let packs = Arc::new(Packs::new(&acquisitions));
+        let rows = disk::DiskRows::open(directory, Arc::clone(&packs), RamRows::new(recent, &acquisitions), octets)?;
+        Ok(Self { packs, rows: Box::new(rows), acquisitions })
     }
 
-    /// Where the blob is, if the index remembers, and its pack is believed to be there up to `epoch`. `content` is the blob's length, which must agree. Reads a
-    /// disk if the index is on one.
-    pub(crate) fn look_up(&self, digest: &Digest, content: u32, epoch: u64) -> Option<Location> {
-        let is_hit = |slot: &Slot| slot.content == content && self.packs.hit(slot, epoch).is_some();
-        let slot = self.rows.find(&key(digest), &is_hit)?;
-        Some(Location {
-            pack: self.packs.hit(&slot, epoch)?,
-            offset: slot.offset.into(),
-            stored: slot.stored,
-            content: slot.content,
-            frame: slot.frame,
-        })
+    /// Where the blobs are of which the index remembers that, and whose packs are believed to be there up to `epoch`. Each is told with its content's length, which must
+    /// agree. Reads a disk if the index is on one.
+    pub(crate) fn look_up(&self, blobs: &[(Digest, u32)], epoch: u64) -> Vec<Option<Location>> {
+        let keys: Vec<Key> = blobs.iter().map(|(digest, _)| key(digest)).collect();
+        let mut slots = self.rows.recent(&keys);
+        for (slot, (_, content)) in slots.iter_mut().zip(blobs) {
+            slot.take_if(|slot| slot.content != *content);
+        }
+        let mut located = self.packs.locate(&slots, epoch);
+        if self.rows.is_lasting() {
+            let missing = located.iter_mut().zip(keys.iter().zip(blobs)).filter(|(at, _)| at.is_none());
+            for (at, (key, (_, content))) in missing {
+                let is_hit = |slot: &Slot| slot.content == *content && self.packs.is_hit(slot, epoch);
+                *at = self.rows.find(key, &is_hit).and_then(|slot| self.packs.locate(&[Some(slot)], epoch)[0]);
+            }
+        }
+        located
     }
 
     /// Remembers rows of packs of a repository that no sweep up to `epoch` condemns. Waits for nothing: if what keeps rows is behind, some are not remembered.
     pub(crate) fn insert(&self, repository: &RepositoryId, rows: &[Row], epoch: u64) {
-        for row in rows {
-            if let Some((key, slot)) = self.entry(repository, row, epoch) {
-                self.rows.put(key, slot);
-            }
-        }
+        self.rows.put(&self.entries(repository, rows, epoch));
     }
 
     /// As [`insert`](Self::insert), of a segment, and may wait for a disk. `is_whole`: these are all rows of the segment that may ever be hits.
@@ -153,14 +176,9 @@ impl Index {
         rows: &[Row],
         (epoch, is_whole): (u64, bool),
     ) {
-        let mut is_whole = is_whole;
-        for row in rows {
-            match self.entry(repository, row, epoch) {
-                Some((key, slot)) => self.rows.fill(key, slot),
-                None => is_whole = false,
-            }
-        }
-        if let Some(segment) = segment.filter(|_| is_whole) {
+        let entries = self.entries(repository, rows, epoch);
+        self.rows.fill(&entries);
+        if let Some(segment) = segment.filter(|_| is_whole && entries.len() == rows.len()) {
             self.rows.has_taken(repository, segment);
         }
     }
@@ -216,12 +234,16 @@ impl Index {
         self.rows.as_disk()
     }
 
-    /// What is kept of a row, unless its pack is refused: such a row must not take the place of another's.
-    fn entry(&self, repository: &RepositoryId, row: &Row, epoch: u64) -> Option<(Key, Slot)> {
-        let offset = u32::try_from(row.at.offset).ok()?;
-        let pack = self.packs.number_unless_refused(repository, row.at.pack, epoch)?;
-        let slot = Slot { pack, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
-        Some((key(&row.digest), slot))
+    /// What is kept of rows, without those whose pack is refused: they must not take the place of others.
+    fn entries(&self, repository: &RepositoryId, rows: &[Row], epoch: u64) -> Vec<(Key, Slot)> {
+        let packs = self.packs.numbers_unless_refused(repository, rows, epoch);
+        let entry = |(row, pack): (&Row, Option<u32>)| {
+            let offset = u32::try_from(row.at.offset).ok()?;
+            let slot =
+                Slot { pack: pack?, offset, stored: row.at.stored, content: row.at.content, frame: row.at.frame };
+            Some((key(&row.digest), slot))
+        };
+        rows.iter().zip(packs).filter_map(entry).collect()
     }
 }
 
@@ -237,6 +259,7 @@ fn key(digest: &Digest) -> Key {
     key
 }
 
+#[cfg(feature = "disk-index")]
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere leaves the tables whole: every change to them is one call.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -246,7 +269,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Index {
     /// An index in memory that calls `each` whenever it is asked for a row.
     pub(crate) fn asked(each: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { packs: Arc::default(), rows: Box::new(Asked(RamRows::new(1 << 16), Box::new(each))) }
+        let acquisitions = Acquisitions::default();
+        let rows = Asked(RamRows::new(1 << 16, &acquisitions), Box::new(each));
+        Self { packs: Arc::default(), rows: Box::new(rows), acquisitions }
     }
 }
 
@@ -255,13 +280,13 @@ struct Asked(RamRows, Box<dyn Fn() + Send + Sync>);
 
 #[cfg(test)]
 impl Rows for Asked {
-    fn find(&self, key: &Key, is_hit: &dyn Fn(&Slot) -> bool) -> Option<Slot> {
+    fn recent(&self, keys: &[Key]) -> Vec<Option<Slot>> {
         self.1();
-        self.0.find(key, is_hit)
+        self.0.recent(keys)
     }
 
-    fn put(&self, key: Key, slot: Slot) {
-        self.0.put(key, slot);
+    fn put(&self, rows: &[(Key, Slot)]) {
+        self.0.put(rows);
     }
 }
 
@@ -285,13 +310,17 @@ mod memory_tests {
         Row { digest, at: Location { pack, offset: 40, stored: 10, content: number, frame: 0 } }
     }
 
+    fn look_up(index: &Index, number: u32, content: u32, epoch: u64) -> Option<Location> {
+        index.look_up(&[(row(number).digest, content)], epoch)[0]
+    }
+
     #[test]
     fn a_blob_of_another_length_is_no_hit() {
         let index = Index::in_memory(1 << 20);
         index.insert(&REPOSITORY, &[row(7)], 0);
-        assert_eq!(index.look_up(&row(7).digest, 7, 0), Some(row(7).at));
-        assert_eq!(index.look_up(&row(7).digest, 8, 0), None);
-        assert_eq!(index.look_up(&row(8).digest, 8, 0), None);
+        assert_eq!(look_up(&index, 7, 7, 0), Some(row(7).at));
+        assert_eq!(look_up(&index, 7, 8, 0), None);
+        assert_eq!(look_up(&index, 8, 8, 0), None);
     }
 
     #[test]
@@ -305,8 +334,8 @@ mod memory_tests {
         index.insert(&REPOSITORY, &[row(7)], 0);
         index.saw(pack);
         assert!(!index.is_seen(pack));
-        assert_eq!(index.look_up(&row(7).digest, 7, 0), None);
-        assert_eq!(index.look_up(&row(8).digest, 8, 0), Some(row(8).at));
+        assert_eq!(look_up(&index, 7, 7, 0), None);
+        assert_eq!(look_up(&index, 8, 8, 0), Some(row(8).at));
         assert!(!index.believes(&pack, 0) && index.believes(&row(8).at.pack, 0));
     }
 
@@ -314,10 +343,10 @@ mod memory_tests {
     fn a_pack_that_a_later_sweep_may_have_condemned_gives_no_hits_until_it_was_looked_at() {
         let index = Index::in_memory(1 << 20);
         index.insert(&REPOSITORY, &[row(7), row(8)], 1);
-        assert_eq!(index.look_up(&row(7).digest, 7, 1), Some(row(7).at));
-        assert_eq!(index.look_up(&row(7).digest, 7, 2), None);
+        assert_eq!(look_up(&index, 7, 7, 1), Some(row(7).at));
+        assert_eq!(look_up(&index, 7, 7, 2), None);
         index.believe(&REPOSITORY, &HashMap::from([(row(7).at.pack, 50)]), (2, true));
-        assert_eq!(index.look_up(&row(7).digest, 7, 2), Some(row(7).at));
+        assert_eq!(look_up(&index, 7, 7, 2), Some(row(7).at));
         assert!(index.believes(&row(7).at.pack, 2) && !index.believes(&row(8).at.pack, 2));
         // Who knows less may still tell of it, and believes no more than before.
         index.insert(&REPOSITORY, &[row(8)], 0);
@@ -329,6 +358,6 @@ mod memory_tests {
         let index = Index::in_memory(1 << 20);
         index.insert(&REPOSITORY, &[row(7)], 0);
         index.believe(&REPOSITORY, &HashMap::from([(row(7).at.pack, 49)]), (0, true));
-        assert_eq!(index.look_up(&row(7).digest, 7, 0), None);
+        assert_eq!(look_up(&index, 7, 7, 0), None);
     }
 }

@@ -1,14 +1,14 @@
 //! What is known of packs: which there are, up to which sweep each is believed to be there, and of which repository it is.
 
-use super::{RepositoryId, Slot, lock};
-use crate::pack::PackId;
+use super::{RepositoryId, Slot};
+use crate::lock::{Acquisitions, Lock};
+use crate::pack::{Location, PackId, Row};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Mutex;
 
 /// All packs that rows name, each kept once, by number. A number is never given twice.
 #[derive(Debug, Default)]
-pub(super) struct Packs(Mutex<Table>);
+pub(super) struct Packs(Lock<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -64,17 +64,27 @@ impl Packs {
     #[cfg(feature = "disk-index")]
     pub(super) const PACK_OCTETS: usize = 2 * (PackId::OCTETS + size_of::<State>()) + 3 * (PackId::OCTETS + 4 + 1);
 
-    /// The pack of this row, unless it is refused, a sweep up to `epoch` may have condemned it, or it is too short.
-    pub(super) fn hit(&self, slot: &Slot, epoch: u64) -> Option<PackId> {
-        let table = lock(&self.0);
-        let end = u64::from(slot.offset) + u64::from(slot.stored);
-        let is_inside = end <= u64::from(table.states.get(slot.pack as usize)?.length);
-        is_inside.then(|| table.believed(slot.pack, epoch)).flatten()
+    pub(super) fn new(acquisitions: &Acquisitions) -> Self {
+        Self(Lock::new(Table::default(), acquisitions))
+    }
+
+    /// Whether this row is a hit: its pack is not refused, no sweep up to `epoch` may have condemned it, and it is long enough.
+    pub(super) fn is_hit(&self, slot: &Slot, epoch: u64) -> bool {
+        self.0.lock().locate(slot, epoch).is_some()
+    }
+
+    /// Where the blobs of those rows are that are hits.
+    pub(super) fn locate(&self, slots: &[Option<Slot>], epoch: u64) -> Vec<Option<Location>> {
+        if slots.iter().all(Option::is_none) {
+            return vec![None; slots.len()];
+        }
+        let table = self.0.lock();
+        slots.iter().map(|slot| slot.as_ref().and_then(|slot| table.locate(slot, epoch))).collect()
     }
 
     /// Whether no sweep up to `epoch` condemns this pack, as far as was told, and nobody found it damaged or gone.
     pub(super) fn believes(&self, pack: &PackId, epoch: u64) -> bool {
-        let table = lock(&self.0);
+        let table = self.0.lock();
         table.numbers.get(pack).is_some_and(|number| table.believed(*number, epoch).is_some())
     }
 
@@ -85,7 +95,7 @@ impl Packs {
         listed: &HashMap<PackId, u64>,
         (epoch, is_all): (u64, bool),
     ) {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let of = table.repository(repository);
         if is_all && let Some(known) = table.repositories.get_mut(usize::from(of)) {
             known.epoch = epoch.max(known.epoch);
@@ -106,14 +116,14 @@ impl Packs {
 
     /// No row of this pack is a hit any more.
     pub(super) fn refuse(&self, pack: PackId) {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let number = table.number(pack, Trust::Told) as usize;
         table.states[number].trust = Trust::Refused;
     }
 
     /// Somebody looked and saw the pack.
     pub(super) fn saw(&self, pack: PackId) {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let number = table.number(pack, Trust::Told) as usize;
         let trust = &mut table.states[number].trust;
         if *trust == Trust::Told {
@@ -123,22 +133,20 @@ impl Packs {
 
     /// Whether the pack was seen to exist, and nothing bad has been heard of it since.
     pub(super) fn is_seen(&self, pack: PackId) -> bool {
-        let table = lock(&self.0);
+        let table = self.0.lock();
         table.numbers.get(&pack).is_some_and(|number| table.states[*number as usize].trust == Trust::Seen)
     }
 
-    /// The number of a pack that no sweep up to `epoch` condemns, unless it is refused.
-    pub(super) fn number_unless_refused(&self, repository: &RepositoryId, id: PackId, epoch: u64) -> Option<u32> {
-        let mut table = lock(&self.0);
+    /// The numbers of the packs of these rows, which no sweep up to `epoch` condemns, unless they are refused.
+    pub(super) fn numbers_unless_refused(
+        &self,
+        repository: &RepositoryId,
+        rows: &[Row],
+        epoch: u64,
+    ) -> Vec<Option<u32>> {
+        let mut table = self.0.lock();
         let of = table.repository(repository);
-        let number = table.number(id, Trust::Told);
-        let state = &mut table.states[number as usize];
-        state.repository = of;
-        state.epoch = epoch.max(state.epoch);
-        if matches!(state.trust, Trust::Remembered | Trust::Gone) {
-            state.trust = Trust::Told;
-        }
-        (state.trust != Trust::Refused).then_some(number)
+        rows.iter().map(|row| table.number_unless_refused(of, row.at.pack, epoch)).collect()
     }
 }
 
@@ -146,7 +154,7 @@ impl Packs {
 impl Packs {
     /// The number of a pack that a file names: nothing is believed of it yet.
     pub(super) fn remember(&self, repository: &RepositoryId, id: PackId) -> u32 {
-        let mut table = lock(&self.0);
+        let mut table = self.0.lock();
         let of = table.repository(repository);
         let number = table.number(id, Trust::Remembered);
         table.states[number as usize].repository = of;
@@ -155,7 +163,7 @@ impl Packs {
 
     /// Whether no row of this pack can ever be a hit, as far as is known: it was swept.
     pub(super) fn is_gone(&self, number: u32) -> bool {
-        let table = lock(&self.0);
+        let table = self.0.lock();
         let Some(state) = table.states.get(number as usize) else { return true };
         let looked = table.repositories.get(usize::from(state.repository)).map_or(0, |repository| repository.epoch);
         match state.trust {
@@ -168,7 +176,7 @@ impl Packs {
 
     /// A pack's id, and its repository's.
     pub(super) fn id(&self, number: u32) -> Option<(RepositoryId, PackId)> {
-        let table = lock(&self.0);
+        let table = self.0.lock();
         let state = table.states.get(number as usize)?;
         let repository = table.repositories.get(usize::from(state.repository)).map_or(NOBODY, |known| known.id);
         Some((repository, *table.ids.get(number as usize)?))
@@ -176,7 +184,7 @@ impl Packs {
 
     /// Octets that all this takes.
     pub(super) fn octets(&self) -> usize {
-        lock(&self.0).ids.len() * Self::PACK_OCTETS
+        self.0.lock().ids.len() * Self::PACK_OCTETS
     }
 }
 
@@ -186,6 +194,26 @@ impl Table {
         let state = self.states.get(number as usize)?;
         let is_believed = matches!(state.trust, Trust::Told | Trust::Seen) && state.epoch >= epoch;
         is_believed.then(|| self.ids[number as usize])
+    }
+
+    /// Where the blob of this row is, if it is a hit.
+    fn locate(&self, slot: &Slot, epoch: u64) -> Option<Location> {
+        let end = u64::from(slot.offset) + u64::from(slot.stored);
+        let is_inside = end <= u64::from(self.states.get(slot.pack as usize)?.length);
+        let pack = is_inside.then(|| self.believed(slot.pack, epoch)).flatten()?;
+        let Slot { offset, stored, content, frame, .. } = *slot;
+        Some(Location { pack, offset: offset.into(), stored, content, frame })
+    }
+
+    fn number_unless_refused(&mut self, of: u16, id: PackId, epoch: u64) -> Option<u32> {
+        let number = self.number(id, Trust::Told);
+        let state = &mut self.states[number as usize];
+        state.repository = of;
+        state.epoch = epoch.max(state.epoch);
+        if matches!(state.trust, Trust::Remembered | Trust::Gone) {
+            state.trust = Trust::Told;
+        }
+        (state.trust != Trust::Refused).then_some(number)
     }
 
     fn number(&mut self, id: PackId, trust: Trust) -> u32 {
@@ -219,6 +247,7 @@ impl Table {
 #[cfg(all(test, feature = "disk-index"))]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     #[test]
     fn a_remembered_pack_is_believed_when_it_is_listed_and_gone_when_it_is_not() {
@@ -236,7 +265,11 @@ mod tests {
         // A later sweep took the other one, too.
         packs.believe(&mine, &HashMap::new(), (4, true));
         assert_eq!(numbers.map(|number| packs.is_gone(number)), [true, true, false]);
-        assert_eq!(packs.number_unless_refused(&mine, away, 4), Some(numbers[1]));
+        let row = Row {
+            digest: Digest::new([0; 32]),
+            at: Location { pack: away, offset: 40, stored: 1, content: 1, frame: 0 },
+        };
+        assert_eq!(packs.numbers_unless_refused(&mine, &[row], 4), [Some(numbers[1])]);
         assert!(packs.believes(&away, 4) && !packs.is_gone(numbers[1]));
     }
 }

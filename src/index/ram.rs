@@ -1,11 +1,12 @@
 //! Rows in memory, with a hard cap.
 
-use super::{KEY, Key, Rows, Slot, lock};
+use super::{KEY, Key, Rows, Slot};
+use crate::lock::{Acquisitions, Lock};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard};
 
+/// Tables are small, so that none takes long to grow.
 const SHARDS: usize = 16;
 
 /// A hash table of rows. It grows by doubling, so a row takes 42 octets in a full one, and 85 in one that has just grown.
@@ -20,7 +21,7 @@ const TABLE_OCTETS: usize = 64;
 ///
 /// Two generations: rows go to the young one; when that is full it becomes the old one, and what was old is forgotten.
 pub(super) struct RamRows {
-    shards: Vec<Mutex<Shard>>,
+    shards: Lock<Vec<Shard>>,
     /// The most rows of one generation of a shard.
     rows_max: usize,
 }
@@ -33,15 +34,16 @@ struct Shard {
 
 impl RamRows {
     /// Rows that take at most `octets` (and while a table grows, half of a table more).
-    pub(super) fn new(octets: usize) -> Self {
+    pub(super) fn new(octets: usize, acquisitions: &Acquisitions) -> Self {
         let rows_max = rows_in(octets / SHARDS / 2);
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, rows_max }
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self { shards: Lock::new(shards, acquisitions), rows_max }
     }
+}
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[usize::from(key[0]) % SHARDS])
-    }
+/// A key's shard.
+fn of(key: &Key) -> usize {
+    usize::from(key[0]) % SHARDS
 }
 
 /// How many rows a hash table of at most this many octets holds: it has a power of two of places, and an eighth of them stays free.
@@ -54,13 +56,14 @@ pub(super) fn rows_in(octets: usize) -> usize {
 }
 
 impl Rows for RamRows {
-    fn find(&self, key: &Key, is_hit: &dyn Fn(&Slot) -> bool) -> Option<Slot> {
-        let slot = self.shard(key).get(key, self.rows_max);
-        slot.filter(is_hit)
+    fn recent(&self, keys: &[Key]) -> Vec<Option<Slot>> {
+        let mut shards = self.shards.lock();
+        keys.iter().map(|key| shards[of(key)].get(key, self.rows_max)).collect()
     }
 
-    fn put(&self, key: Key, slot: Slot) {
-        self.shard(&key).insert(key, slot, self.rows_max);
+    fn put(&self, rows: &[(Key, Slot)]) {
+        let mut shards = self.shards.lock();
+        rows.iter().for_each(|(key, slot)| shards[of(key)].insert(*key, *slot, self.rows_max));
     }
 }
 
@@ -118,11 +121,11 @@ mod tests {
 
     fn put(rows: &RamRows, number: u32) {
         let (key, slot) = entry(number);
-        rows.put(key, slot);
+        rows.put(&[(key, slot)]);
     }
 
     fn find(rows: &RamRows, number: u32) -> Option<Slot> {
-        rows.find(&entry(number).0, &|_| true)
+        rows.recent(&[entry(number).0])[0]
     }
 
     /// What hash tables of this capacity take: their places, of which they fill seven eighths, and what is beside them.
@@ -132,14 +135,14 @@ mod tests {
 
     #[test]
     fn the_cap_holds_and_what_is_asked_for_is_kept() {
-        let rows = RamRows::new(32 * (64 * PLACE_OCTETS + TABLE_OCTETS));
+        let rows = RamRows::new(32 * (64 * PLACE_OCTETS + TABLE_OCTETS), &Acquisitions::default());
         assert_eq!(rows.rows_max, 56);
         put(&rows, 0);
         for number in 1..20_000 {
             put(&rows, number);
             assert!(find(&rows, 0).is_some(), "forgotten at {number}");
         }
-        let kept: usize = rows.shards.iter().map(lock).map(|shard| shard.young.len() + shard.old.len()).sum();
+        let kept: usize = rows.shards.lock().iter().map(|shard| shard.young.len() + shard.old.len()).sum();
         assert!(kept <= 32 * 56, "{kept} rows kept");
         assert!(find(&rows, 1).is_none());
     }
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn the_tables_take_no_more_octets_than_were_given_and_a_row_in_full_ones_43() {
         for octets in [100_000, 1 << 20, 1_500_000, 2_000_000, 4 << 20] {
-            let rows = RamRows::new(octets);
+            let rows = RamRows::new(octets, &Acquisitions::default());
             let all = rows.rows_max * 2 * SHARDS;
             // Asked for again and again, as they come: rows go from one generation to the other and back.
             for number in 0..all as u32 * 3 {
@@ -155,7 +158,7 @@ mod tests {
                 find(&rows, number / 2);
             }
             let (mut taken, mut kept) = (0, 0);
-            for shard in rows.shards.iter().map(lock) {
+            for shard in &*rows.shards.lock() {
                 taken += table_octets(&shard.young) + table_octets(&shard.old);
                 kept += shard.young.len() + shard.old.len();
             }

@@ -47,7 +47,7 @@ fn rows(numbers: std::ops::Range<u64>) -> Vec<Row> {
 
 fn open(place: &TempDir) -> Index {
     // Recent rows and tables as small as they can be: most rows come from files.
-    Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN).unwrap()
+    Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN, &Acquisitions::default()).unwrap()
 }
 
 fn listed(numbers: std::ops::Range<u64>) -> HashMap<PackId, u64> {
@@ -63,7 +63,7 @@ fn flush(index: &Index) {
 }
 
 fn is_hit(index: &Index, number: u64) -> bool {
-    let found = index.look_up(&digest(number), LENGTH, 0);
+    let found = index.look_up(&[(digest(number), LENGTH)], 0)[0];
     assert!(found.is_none_or(|at| at == row(number).at), "row {number} is wrong");
     found.is_some()
 }
@@ -87,18 +87,18 @@ fn many_rows_are_found_in_files_and_absent_ones_are_not() {
     assert!(told.runs < 8 * SHARDS, "{} runs", told.runs);
     assert!((0..300_000).step_by(7).all(|number| is_hit(&index, number)));
     assert!((300_000..310_000).all(|number| !is_hit(&index, number)));
-    assert_eq!(index.look_up(&digest(5), LENGTH + 1, 0), None, "a blob of another length");
+    assert_eq!(index.look_up(&[(digest(5), LENGTH + 1)], 0)[0], None, "a blob of another length");
 }
 
 #[test]
 fn short_blobs_are_kept_in_memory_only() {
     let place = tempfile::tempdir().unwrap();
-    let index = Index::on_disk(place.path(), 1 << 20, Index::DISK_OCTETS_MIN).unwrap();
+    let index = Index::on_disk(place.path(), 1 << 20, Index::DISK_OCTETS_MIN, &Acquisitions::default()).unwrap();
     let mut short = row(1);
     short.at.content = LASTING_MIN - 1;
     index.insert(&MINE, &[short, row(2)], 0);
     flush(&index);
-    assert_eq!(index.look_up(&short.digest, short.at.content, 0), Some(short.at));
+    assert_eq!(index.look_up(&[(short.digest, short.at.content)], 0)[0], Some(short.at));
     assert_eq!(extent(&index).rows, 1);
 }
 
@@ -114,7 +114,7 @@ fn rows_of_an_earlier_process_are_hits_when_their_packs_were_seen_in_a_listing()
     index.believe(&MINE, &listed(0..500), (0, true));
     assert!((0..500).all(|number| is_hit(&index, number)));
     assert!((500..1000).all(|number| !is_hit(&index, number)), "their packs are gone");
-    assert_eq!(index.look_up(&digest(1), LENGTH, 1), None, "a later sweep may have condemned it");
+    assert_eq!(index.look_up(&[(digest(1), LENGTH)], 1)[0], None, "a later sweep may have condemned it");
 }
 
 #[test]
@@ -144,9 +144,9 @@ fn of_rows_of_one_blob_the_newest_counts_unless_only_an_older_one_is_believed() 
         index.insert(&MINE, rows, 0);
         flush(&index);
     }
-    assert_eq!(index.look_up(&digest(1), LENGTH, 0), Some(newer.at));
+    assert_eq!(index.look_up(&[(digest(1), LENGTH)], 0)[0], Some(newer.at));
     index.refuse(pack(77));
-    assert_eq!(index.look_up(&digest(1), LENGTH, 0), Some(row(1).at));
+    assert_eq!(index.look_up(&[(digest(1), LENGTH)], 0)[0], Some(row(1).at));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn of_rows_of_one_blob_a_merge_keeps_the_newest() {
         flush(&index);
     }
     assert_eq!((extent(&index).rows, extent(&index).runs), (1, 1));
-    assert_eq!(index.look_up(&digest(1), LENGTH, 0).map(|at| at.pack), Some(pack(69 + FAN_IN as u64)));
+    assert_eq!(index.look_up(&[(digest(1), LENGTH)], 0)[0].map(|at| at.pack), Some(pack(69 + FAN_IN as u64)));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn runs_of_every_level_are_merged_and_none_of_another_is_lost() {
         assert_eq!(told.rows, (turn as u64 + 1) * 2);
         assert!(told.runs < 3 * FAN_IN, "{} runs", told.runs);
     }
-    assert!(rows.iter().all(|row| index.look_up(&row.digest, LENGTH, 0) == Some(row.at)));
+    assert!(rows.iter().all(|row| index.look_up(&[(row.digest, LENGTH)], 0)[0] == Some(row.at)));
     drop(index);
     assert_eq!(extent(&open(&place)).rows, 150);
 }
@@ -246,7 +246,7 @@ fn runs_of_every_level_are_merged_and_none_of_another_is_lost() {
 fn two_processes_do_not_share_a_directory() {
     let place = tempfile::tempdir().unwrap();
     let first = open(&place);
-    let refused = Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN).unwrap_err();
+    let refused = Index::on_disk(place.path(), 0, Index::DISK_OCTETS_MIN, &Acquisitions::default()).unwrap_err();
     assert!(refused.to_string().contains("in use"), "{refused}");
     drop(first);
     open(&place);
@@ -307,7 +307,8 @@ fn when_memory_for_filters_is_used_up_the_oldest_rows_are_forgotten() {
     let octets = DiskRows::OCTETS_MIN / 2;
     let index = Index {
         packs: Arc::clone(&packs),
-        rows: Box::new(DiskRows::open(place.path(), packs, RamRows::new(0), octets).unwrap()),
+        acquisitions: Acquisitions::default(),
+        rows: Box::new(DiskRows::open(place.path(), packs, RamRows::new(0, &Acquisitions::default()), octets).unwrap()),
     };
     index.fill(&MINE, None, &rows(0..100_000), (0, true));
     flush(&index);
@@ -394,7 +395,9 @@ fn run(place: &TempDir, slots: &BTreeMap<Key, Slot>) -> (Directory, Packs) {
     let mut writer = RunWriter::create(&directory, 0, slots.len() as u64).unwrap();
     for (key, slot) in slots {
         let id = PackId::new([slot.pack as u8; 32]);
-        let slot = Slot { pack: packs.number_unless_refused(&MINE, id, 0).unwrap(), ..*slot };
+        let row = Row { digest: digest(0), at: Location { pack: id, ..row(0).at } };
+        let pack = packs.numbers_unless_refused(&MINE, &[row], 0)[0];
+        let slot = Slot { pack: pack.unwrap(), ..*slot };
         writer.push(key, &slot).unwrap();
     }
     assert_eq!(writer.finish(&packs).unwrap(), slots.len() as u64);

@@ -15,38 +15,42 @@ use crate::resources::Resources;
 use crate::runtime;
 use crate::source::{Batch, Entry, Exclusion, MailboxIter, MailboxSource, Source, SourceId};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a batch of messages may weigh, in octets.
 pub(super) const BATCH: u64 = 4 << 20;
 
 /// How much of a name that is too long is told, in octets.
-const SHOWN_MAX: usize = 256;
+pub(super) const SHOWN_MAX: usize = 256;
 
-/// How many mailboxes are listed ahead of the one that is read.
-const AHEAD_MAX: usize = 64;
+/// How many mailboxes are listed at once.
+const LISTED_MAX: usize = 128;
 
-/// Where messages come from: a source that is enumerated, or an inbox that they are appended to.
+/// A mailbox of which this much is known, in octets, is opened beside others whether there is memory for it or not: it is less than the batch that is paid for.
+const BESIDE_MIN: u64 = 128 << 10;
+
+/// A mailbox of which more is known, in octets, is not opened beside others: reading its journal takes memory, too.
+const BESIDE_MAX: u64 = 1 << 20;
+
+/// Where messages come from: a source that is listed, or an inbox that they are appended to.
 pub(super) enum Intake {
-    Source(Box<Enumeration>),
+    Source(Box<Lister>),
     Inbox(Box<Receiving>),
 }
 
-/// The enumeration of a source.
-pub(super) struct Enumeration {
-    repository: Repository,
+/// The list of a source's mailboxes.
+pub(super) struct Lister {
     registration: Arc<Registration>,
     resources: Resources,
     source: Arc<dyn Source>,
-    reread: bool,
     mailboxes: Option<MailboxIter>,
-    /// Mailboxes that were listed and not opened yet.
-    ahead: VecDeque<Result<Box<dyn MailboxSource>>>,
     /// How many are listed next: few at first, so that the first one is not kept waiting.
-    look_ahead: usize,
-    current: Option<Current>,
+    count: usize,
 }
+
+/// A mailbox that was listed, or why one could not be.
+pub(super) type Listed = Result<Box<dyn MailboxSource>>;
 
 /// The receiving of appended messages.
 pub(super) struct Receiving {
@@ -60,29 +64,19 @@ pub(super) struct Receiving {
     is_ended: bool,
 }
 
-/// The mailbox being enumerated.
-struct Current {
-    name: Arc<MailboxName>,
-    source: Box<dyn MailboxSource>,
-    known: KnownMailbox,
-    /// Pays for what is known.
-    _permit: Option<Permit>,
-    is_complete: bool,
-}
-
-/// What a step of the enumeration brought.
+/// What a step brought.
 pub(super) enum Taken {
-    /// A mailbox begins.
+    /// The next mailboxes; none at the end.
+    Listed(Vec<Listed>),
+    /// The inbox's mailbox begins.
     Mailbox(Box<Opened>),
-    /// Some of the current mailbox.
+    /// Some messages for it.
     Batch(Box<Found>),
-    /// A mailbox could not be opened: its name, where that much is known.
-    Unopened(Option<Arc<MailboxName>>, Error),
     /// No more messages are waiting: what is gathered should be committed.
     Pause,
     /// A message is waiting to be taken.
     Ready,
-    /// All mailboxes are enumerated.
+    /// Nothing comes any more.
     End,
 }
 
@@ -135,9 +129,9 @@ impl Intake {
     /// Takes the next step.
     pub(super) async fn step(self) -> (Self, Result<Taken>) {
         match self {
-            Self::Source(enumeration) => {
-                let (enumeration, taken) = enumeration.step().await;
-                (Self::Source(Box::new(enumeration)), taken)
+            Self::Source(mut lister) => {
+                let taken = lister.list().await;
+                (Self::Source(lister), taken)
             }
             Self::Inbox(mut receiving) => {
                 let taken = receiving.step().await;
@@ -160,7 +154,9 @@ impl Receiving {
         let epoch = self.registration.epoch();
         let source = self.inbox.source.0;
         let Self { repository, resources, .. } = &*self;
-        let (journal, known) = open(repository, resources, &self.inbox.mailbox, source, false).await?;
+        let opened = open(repository, resources, &self.inbox.mailbox, (source, false), true).await?;
+        let (journal, known) =
+            opened.ok_or_else(|| Error::internal("a mailbox waits for others, of which there are none"))?;
         self.known = Some(known);
         let name = Arc::new(self.inbox.mailbox.clone());
         let folders = folders_of(&journal, source);
@@ -211,138 +207,52 @@ impl Receiving {
     }
 }
 
-impl Enumeration {
-    pub(super) fn new(
-        (repository, registration): (Repository, Arc<Registration>),
-        resources: Resources,
-        source: Arc<dyn Source>,
-        reread: bool,
-    ) -> Self {
-        let ahead = VecDeque::new();
-        Self {
-            repository,
-            registration,
-            resources,
-            source,
-            reread,
-            mailboxes: None,
-            ahead,
-            look_ahead: 4,
-            current: None,
-        }
+impl Lister {
+    pub(super) fn new(registration: Arc<Registration>, resources: Resources, source: Arc<dyn Source>) -> Self {
+        Self { registration, resources, source, mailboxes: None, count: 4 }
     }
 
-    /// Takes the next step.
-    pub(super) async fn step(mut self) -> (Self, Result<Taken>) {
-        let taken = match self.current.take() {
-            Some(current) => self.batch(current).await,
-            None => self.mailbox().await,
-        };
-        (self, taken)
-    }
-
-    async fn mailbox(&mut self) -> Result<Taken> {
-        if self.ahead.is_empty() {
-            self.list().await?;
-        }
-        match self.ahead.pop_front() {
-            None => Ok(Taken::End),
-            Some(Err(error)) => Ok(Taken::Unopened(None, error)),
-            Some(Ok(mailbox)) if mailbox.name().as_bytes().len() > MailboxName::OCTETS_MAX => {
-                let shown = MailboxName::new(&mailbox.name().as_bytes()[..SHOWN_MAX]);
-                let error = Error::new(ErrorKind::Limit, "the name of a mailbox is longer than the limit");
-                Ok(Taken::Unopened(Some(Arc::new(shown)), error))
-            }
-            Some(Ok(mailbox)) => {
-                let name = Arc::new(mailbox.name().clone());
-                match self.open(Arc::clone(&name), mailbox).await {
-                    // A journal that is damaged concerns its mailbox; a store that fails concerns all.
-                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
-                        Ok(Taken::Unopened(Some(name), error))
-                    }
-                    opened => opened.map(Taken::Mailbox),
-                }
-            }
-        }
-    }
-
-    /// Lists some mailboxes ahead, so that one record declares many of them.
-    async fn list(&mut self) -> Result<()> {
-        let (mailboxes, source, count) = (self.mailboxes.take(), Arc::clone(&self.source), self.look_ahead);
-        self.look_ahead = (count * 2).min(AHEAD_MAX);
+    /// Lists some mailboxes, so that one record declares many of them.
+    async fn list(&mut self) -> Result<Taken> {
+        let (mailboxes, source, count) = (self.mailboxes.take(), Arc::clone(&self.source), self.count);
+        self.count = (count * 2).min(LISTED_MAX);
         let listed = runtime::run(&**self.resources.executor(), move || {
             let mut mailboxes = mailboxes.map_or_else(|| source.mailboxes(), Ok)?;
-            let mut ahead = VecDeque::new();
-            while ahead.len() < count {
-                let Some(next) = mailboxes.next() else { break };
-                ahead.push_back(next);
-            }
-            Ok::<_, Error>((mailboxes, ahead))
+            let listed: Vec<Listed> = mailboxes.by_ref().take(count).collect();
+            Ok::<_, Error>((mailboxes, listed))
         });
-        let (mailboxes, ahead) = listed.await??;
-        let names = ahead.iter().flatten().map(|mailbox| mailbox.name());
+        let (mailboxes, listed) = listed.await??;
+        let names = listed.iter().flatten().map(|mailbox| mailbox.name());
         self.registration.want(names.filter(|name| name.as_bytes().len() <= MailboxName::OCTETS_MAX).cloned());
-        (self.mailboxes, self.ahead) = (Some(mailboxes), ahead);
-        Ok(())
-    }
-
-    async fn open(&mut self, name: Arc<MailboxName>, source: Box<dyn MailboxSource>) -> Result<Box<Opened>> {
-        let epoch = self.registration.epoch();
-        let Self { repository, resources, .. } = &*self;
-        let opened = open(repository, resources, &name, self.source.id(), self.reread).await?;
-        let (journal, (known, permit)) = opened;
-        let folders = folders_of(&journal, self.source.id());
-        self.current = Some(Current { name: Arc::clone(&name), source, known, _permit: permit, is_complete: true });
-        Ok(Box::new(Opened { name, tail: Tail::of(&journal, epoch), folders }))
-    }
-
-    async fn batch(&mut self, mut current: Current) -> Result<Taken> {
-        let filled = runtime::run(&**self.resources.executor(), move || {
-            let mut batch = Batch::new(BATCH as usize);
-            let more = current.source.fill(&mut current.known, &mut batch);
-            let mut found = Found { weight: batch.weight() as u64, ..Found::default() };
-            let is_at_end = match more {
-                Ok(more) => !more,
-                Err(error) => {
-                    found.failed.push((Bytes::copy_from_slice(current.name.as_bytes()), error));
-                    true
-                }
-            };
-            batch.into_entries().into_iter().for_each(|entry| found.take(entry, &mut current.known));
-            current.is_complete &= found.failed.is_empty();
-            if is_at_end {
-                found.conclude(&mut current);
-            }
-            (current, found)
-        });
-        let (current, found) = filled.await?;
-        if found.end.is_none() {
-            self.current = Some(current);
-        }
-        Ok(Taken::Batch(Box::new(found)))
+        self.mailboxes = Some(mailboxes);
+        Ok(Taken::Listed(listed))
     }
 }
 
 /// The journal's folders of a source.
-fn folders_of(journal: &Journal, source: SourceId) -> BTreeMap<Bytes, Folder> {
+pub(super) fn folders_of(journal: &Journal, source: SourceId) -> BTreeMap<Bytes, Folder> {
     let records = journal.folders.values().filter(|record| is_from(source, &journal.sources, record.source));
     records.map(|record| (record.folder.path.raw.clone(), record.folder.clone())).collect()
 }
 
-/// A mailbox's journal, and what it knows of a source's messages.
-async fn open(
+/// What a journal knows of a source's messages, and what pays for it.
+pub(super) type Paid = (KnownMailbox, Option<Permit>);
+
+/// A mailbox's journal, and what it knows of a source's messages (all of which are to be read again, if that is said). `None` if that is too much beside what
+/// other mailboxes take: then it must be opened when it is the only one.
+pub(super) async fn open(
     repository: &Repository,
     resources: &Resources,
     mailbox: &MailboxName,
-    source: SourceId,
-    reread: bool,
-) -> Result<(Journal, (KnownMailbox, Option<Permit>))> {
+    of: (SourceId, bool),
+    is_only: bool,
+) -> Result<Option<(Journal, Paid)>> {
     let name = JournalName::new(repository, mailbox);
     let read = || async move {
         let mut journal = Journal::load(repository, mailbox, None).await?;
-        let known = know(repository, resources, &journal, source, reread).await?;
+        let known = know(repository, resources, &journal, of, is_only).await?;
         journal.drop_newest();
-        Ok((journal, known))
+        Ok(known.map(|known| (journal, known)))
     };
     Journal::patiently(repository, name, read).await
 }
@@ -352,9 +262,17 @@ async fn know(
     repository: &Repository,
     resources: &Resources,
     journal: &Journal,
-    source: SourceId,
-    reread: bool,
-) -> Result<(KnownMailbox, Option<Permit>)> {
+    (source, reread): (SourceId, bool),
+    is_only: bool,
+) -> Result<Option<Paid>> {
+    let rows: u64 =
+        journal.commits.iter().filter(|commit| !commit.forgotten).map(|commit| u64::from(commit.rows)).sum();
+    let octets = rows * KnownMailbox::MESSAGE_OCTETS;
+    // Not waited for: two transfers that each wait for this while holding their lanes would wait for ever.
+    let mut permit = resources.budget().try_acquire(octets);
+    if !is_only && octets > BESIDE_MIN && (permit.is_none() || octets > BESIDE_MAX) {
+        return Ok(None);
+    }
     let mut known = KnownMailbox::new(repository.domain().clone(), reread);
     for record in journal.folders.values().filter(|record| is_from(source, &journal.sources, record.source)) {
         known.add_folder(&record.folder);
@@ -370,13 +288,12 @@ async fn know(
         })
         .await?;
     known.sort();
-    // Not waited for: two transfers that each wait for this while holding their lanes would wait for ever.
-    let permit = resources.budget().try_acquire(known.len() as u64 * KnownMailbox::MESSAGE_OCTETS);
-    Ok((known, permit))
+    permit.iter_mut().for_each(|permit| permit.shrink(known.len() as u64 * KnownMailbox::MESSAGE_OCTETS));
+    Ok(Some((known, permit)))
 }
 
 impl Found {
-    fn take(&mut self, entry: Entry, known: &mut KnownMailbox) {
+    pub(super) fn take(&mut self, entry: Entry, known: &mut KnownMailbox) {
         match entry {
             Entry::Folder(folder) if folder.weight() > Folder::OCTETS_MAX => self.refuse(&folder.path.raw, "a folder"),
             Entry::Folder(folder) => self.folders.push(folder),
@@ -449,14 +366,14 @@ impl Found {
         }
     }
 
-    fn conclude(&mut self, current: &mut Current) {
+    /// Takes in what could only be told at the end of the mailbox.
+    pub(super) fn conclude(&mut self, known: &mut KnownMailbox, is_complete: bool) {
         let mut settled = Vec::new();
-        let is_complete = current.is_complete;
-        current.known.judge_deferred(is_complete, |envelope, verdict| settled.push((envelope.clone(), verdict)));
+        known.judge_deferred(is_complete, |envelope, verdict| settled.push((envelope.clone(), verdict)));
         for (envelope, verdict) in settled {
             self.settle(envelope.folder.clone(), envelope.identity.clone(), envelope, verdict);
         }
-        let (gone, stored) = current.known.unseen();
+        let (gone, stored) = known.unseen();
         self.end = Some(End { gone, stored, is_complete });
     }
 }

@@ -1,14 +1,16 @@
 //! A lane: the work on messages from their octets to recipes and packs. It runs on a worker, in turns of bounded length, and never waits.
 
 use super::append::Ticket;
-use super::dedup::{Dedup, Found};
+use super::dedup::Dedup;
 use super::effort::{Effort, level_max};
 use super::known::{Differs, KnownMessage};
+use super::pieces::{PENDING_OCTETS, Pending, Storing};
 use super::state::{BatchPermit, PackMemory};
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ledger::Bytes as Octets;
+use crate::lock::assert_none_is_held;
 use crate::message::Envelope;
 use crate::pack::{self, FinishedPack, PackWriter, Packer, Packers, Row};
 use crate::recipe::Dissector;
@@ -100,6 +102,7 @@ pub(super) struct Lane {
     /// Pays for the batch that is read.
     pub(super) batch_permit: Option<BatchPermit>,
     pack: Option<PackWriter>,
+    pending: Pending,
     dissector: Dissector,
     hasher: Hasher,
     packer: Packer,
@@ -125,11 +128,11 @@ struct Partial {
 }
 
 impl Lane {
-    /// What a lane takes besides its pack, in octets: a chunk, a piece decoded and its encoding compared, a recipe; and zstd's context, with that of a block of
+    /// What a lane takes besides its pack, in octets: a chunk, a piece decoded and its encoding compared, pieces that are pending, a recipe; and zstd's context, with that of a block of
     /// recipes that is compressed meanwhile.
     pub(super) fn working_set(settings: &Settings) -> u64 {
         let contexts = 2 * pack::context_octets(level_max(settings.compression));
-        (6 << 20) + settings.cuts.piece_max as u64 + contexts
+        (6 << 20) + PENDING_OCTETS as u64 + settings.cuts.piece_max as u64 + contexts
     }
 
     /// What the pack of a lane takes, in octets, if it is finished when it has reached `target`: a piece comes on top, and some small ones.
@@ -148,6 +151,7 @@ impl Lane {
             pack_memory: Some(pack_memory),
             batch_permit: None,
             pack: None,
+            pending: Pending::default(),
             dissector: Dissector::new(settings.cuts, settings.limits.clone()),
             hasher: context.domain.hasher(),
             packer: Packer::new(context.effort.level())?,
@@ -195,9 +199,10 @@ impl Lane {
         let step = loop {
             let full = self.pack.as_ref().is_some_and(|pack| {
                 // A chunk completes at most one large piece, and many small ones.
-                pack.len() >= context.pack_target || pack.rows().len() >= pack::ROWS_MAX / 2
+                pack.len() >= context.pack_target || pack.rows().len() + self.pending.len() >= pack::ROWS_MAX / 2
             });
             if full {
+                self.store_pending(context)?;
                 self.output.pack = self.finish_pack()?;
                 break Step::PackFull;
             }
@@ -212,7 +217,19 @@ impl Lane {
                 },
             };
         };
+        self.store_pending(context)?;
         Ok((step, std::mem::take(&mut self.output)))
+    }
+
+    /// Stores the pieces that are pending: where they are is to be known before their messages leave the lane.
+    fn store_pending(&mut self, context: &LaneContext) -> Result<()> {
+        let Self { packer, pack, pending, output, current, .. } = self;
+        let Output { messages, octets, .. } = output;
+        let mut none = Vec::new();
+        let pieces = current.as_mut().map_or(&mut none, |current| &mut current.pieces);
+        let pack = pack.as_mut();
+        let mut store = Storing { packer, pack, pending, octets, messages, pieces, context, failed: None };
+        store.store_pending()
     }
 
     /// Finishes the open pack, if there is anything in it.
@@ -261,6 +278,7 @@ impl Lane {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut unreadable = None;
         let mut ended = false;
+        assert_none_is_held();
         while filled < buffer.len() && !ended {
             match current.reader.read(&mut buffer[filled..]) {
                 Ok(0) => ended = true,
@@ -302,9 +320,9 @@ impl Lane {
     }
 
     fn dissect(&mut self, octets: &[u8], pieces: &mut Vec<Row>, context: &LaneContext) -> Result<()> {
-        let Self { dissector, packer, pack, output, .. } = self;
-        let mut store =
-            Storing { packer, pack: pack.as_mut(), octets: &mut output.octets, pieces, context, failed: None };
+        let Self { dissector, packer, pack, pending, output, .. } = self;
+        let (Output { messages, octets: counts, .. }, pack) = (output, pack.as_mut());
+        let mut store = Storing { packer, pack, pending, octets: counts, messages, pieces, context, failed: None };
         for chunk in octets.chunks(CHUNK) {
             dissector.push(chunk, &mut |piece| store.piece(piece));
         }
@@ -322,16 +340,16 @@ impl Lane {
     ) -> Result<()> {
         let digest = self.hasher.finish();
         let is_known = item.known.as_ref().is_some_and(|known| known.is(&digest, reason(quarantine.as_ref())));
-        let Self { dissector, packer, pack, output, .. } = self;
+        let Self { dissector, packer, pack, pending, output, .. } = self;
         let recipe = if is_known && !context.heals() {
             dissector.reset();
             None
         } else {
             let from = output.recipes.len();
-            let pack = pack.as_mut();
-            let octets = &mut output.octets;
-            let mut store = Storing { packer, pack, octets, pieces: &mut pieces, context, failed: None };
-            dissector.finish(&mut |piece| store.piece(piece), &mut output.recipes);
+            let (Output { messages, octets, recipes, .. }, pack) = (&mut *output, pack.as_mut());
+            let pieces = &mut pieces;
+            let mut store = Storing { packer, pack, pending, octets, messages, pieces, context, failed: None };
+            dissector.finish(&mut |piece| store.piece(piece), recipes);
             store.failed.map_or(Ok(()), Err)?;
             if is_known {
                 // Its content was to be stored, if it was not; the recipe is what it was.
@@ -342,45 +360,6 @@ impl Lane {
         };
         let Partial { envelope, position, known, ticket } = item;
         output.messages.push(Read { envelope, position, known, ticket, digest, length, quarantine, recipe, pieces });
-        Ok(())
-    }
-}
-
-/// Stores the pieces of one message.
-struct Storing<'a> {
-    packer: &'a mut Packer,
-    pack: Option<&'a mut PackWriter>,
-    octets: &'a mut Octets,
-    pieces: &'a mut Vec<Row>,
-    context: &'a LaneContext,
-    failed: Option<Error>,
-}
-
-impl Storing<'_> {
-    fn piece(&mut self, content: &[u8]) {
-        if self.failed.is_none() {
-            self.failed = self.store(content).err();
-        }
-    }
-
-    fn store(&mut self, content: &[u8]) -> Result<()> {
-        let length = u32::try_from(content.len()).map_err(|_| Error::internal("a piece is too long"))?;
-        let digest = self.context.domain.digest(content);
-        self.octets.content += u64::from(length);
-        let at = match self.context.dedup.find_or_claim(&digest, length) {
-            Found::Stored(at) => {
-                self.octets.duplicate += u64::from(length);
-                at
-            }
-            Found::New(claim) => {
-                let pack = self.pack.as_mut().ok_or_else(|| Error::internal("a lane works without a pack"))?;
-                let at = pack.add(digest, content, self.packer)?;
-                self.octets.compressed += u64::from(at.stored);
-                claim.settle(at);
-                at
-            }
-        };
-        self.pieces.push(Row { digest, at });
         Ok(())
     }
 }

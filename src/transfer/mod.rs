@@ -12,11 +12,13 @@ mod gather;
 mod intake;
 mod known;
 mod lane;
+mod pieces;
 mod registration;
 mod schedule;
 mod settle;
 mod state;
 mod trust;
+mod walk;
 
 use crate::budget::Permit;
 use crate::digest::Digest;
@@ -36,7 +38,7 @@ use effort::Effort;
 use futures::future::{AbortHandle, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
-use intake::{BATCH, Enumeration, Intake, Receiving, Taken};
+use intake::{BATCH, Intake, Lister, Receiving, Taken};
 use lane::{Lane, LaneContext, Output, Step};
 use registration::Registration;
 use state::{BatchPermit, BatchPermits, Gatherers, Lanes, PackMemory, Packs, Work};
@@ -46,6 +48,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use walk::{Walked, Walks};
 
 /// What became of one message, or of a container's unchanged messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,9 +126,13 @@ pub struct Transfer {
     waiting: Option<AbortHandle>,
     phase: Phase,
     intake: Option<Intake>,
-    /// Intake is not at its end: either it waits for a permit or it works.
+    /// Something more may come.
     is_taking: bool,
-    enumerating: Option<usize>,
+    /// All mailboxes of the source are listed.
+    is_listed: bool,
+    walks: Walks,
+    /// The mailbox that messages are appended to, until no more come.
+    inbox: Option<usize>,
     /// Nothing more is waiting to be appended: what was appended is to be committed.
     is_paused: bool,
     batches: BatchPermits,
@@ -182,6 +189,11 @@ enum Event {
     Begun(Permit, Permit, Permit),
     BatchPermit(Permit),
     Taken(Intake, Result<Taken>, Option<BatchPermit>),
+    Walked {
+        mailbox: usize,
+        walked: Result<Walked>,
+        permit: BatchPermit,
+    },
     StoppedWaiting,
     Lane {
         lane: Box<Lane>,
@@ -225,9 +237,8 @@ impl Transfer {
     ) -> Self {
         let identity = (source.id(), source.kind());
         let registration = Arc::new(Registration::new(repository.clone(), &resources));
-        let of = (repository.clone(), Arc::clone(&registration));
-        let enumeration = Enumeration::new(of, resources.clone(), source, settings.reread);
-        let intake = Intake::Source(Box::new(enumeration));
+        let lister = Lister::new(Arc::clone(&registration), resources.clone(), source);
+        let intake = Intake::Source(Box::new(lister));
         let mut transfer = Self::with(repository, registration, resources, settings, intake, identity);
         transfer.wake_up();
         transfer
@@ -264,7 +275,7 @@ impl Transfer {
         let domain = repository.domain().clone();
         let dedup = Dedup::new(Arc::clone(resources.index()), repository.id());
         let effort = Effort::new(settings.compression);
-        let (packers, heals) = (Packers::default(), AtomicBool::new(false));
+        let (packers, heals) = (Packers::new(resources.index().acquisitions()), AtomicBool::new(false));
         let context = LaneContext { domain, dedup, effort, packers, pack_target, heals };
         let started = repository.now();
         let pack_permit = Lane::pack_octets(&settings, pack_target);
@@ -280,7 +291,9 @@ impl Transfer {
             phase: Phase::Starting,
             intake: Some(intake),
             is_taking: true,
-            enumerating: None,
+            is_listed: false,
+            walks: Walks::default(),
+            inbox: None,
             is_paused: false,
             batches: BatchPermits::default(),
             work: VecDeque::new(),

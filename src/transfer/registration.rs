@@ -5,6 +5,7 @@
 use super::dedup::Dedup;
 use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::lock::{Acquisitions, Guard, Lock};
 use crate::message::MailboxName;
 use crate::pack::PackId;
 use crate::repository::{
@@ -15,8 +16,8 @@ use crate::resources::Resources;
 use crate::runtime::{self, Executor};
 use futures::TryStreamExt;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
-use tokio::sync::Mutex;
+use std::sync::Arc;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// A transfer's registration. Shared by its tasks.
 #[derive(Debug)]
@@ -25,26 +26,22 @@ pub(super) struct Registration {
     index: Arc<Index>,
     executor: Arc<dyn Executor>,
     started: u64,
-    /// Held while records are written, so that they are written one after the other.
-    chain: Mutex<Chain>,
-    /// What is asked without waiting.
+    /// The turn to write the next record: they are written one after the other. Nobody waits for it whose mailbox the last one names.
+    turn: Mutex<()>,
+    /// What is known without waiting for the store.
     face: Lock<Face>,
-}
-
-/// The records of the current token.
-#[derive(Debug, Default)]
-struct Chain {
-    /// The number of the next record. 0: not registered.
-    next: u64,
-    /// What sweeps there are was learned of since the first record was written. Who could not learn it may commit nothing.
-    has_looked: bool,
-    /// Where the last record says that this writer may commit.
-    declared: BTreeSet<MailboxName>,
+    acquisitions: Acquisitions,
 }
 
 #[derive(Debug, Default)]
 struct Face {
     token: Option<Token>,
+    /// The number of the token's next record. 0: not registered.
+    next: u64,
+    /// What sweeps there are was learned of since the token's first record was written. Who could not learn it may commit nothing.
+    has_looked: bool,
+    /// Where the last record says that this writer may commit; while the next is being written, where both do.
+    declared: BTreeSet<MailboxName>,
     /// The latest sweep that this writer knows of.
     epoch: u64,
     /// The latest sweep that it knew of when it registered. Who looked again since, because it slept, may have been fenced by a sweep that it knows of.
@@ -71,7 +68,9 @@ impl Registration {
     pub(super) fn new(repository: Repository, resources: &Resources) -> Self {
         let started = repository.now();
         let (index, executor) = (Arc::clone(resources.index()), Arc::clone(resources.executor()));
-        Self { repository, index, executor, started, chain: Mutex::default(), face: Lock::default() }
+        let acquisitions = index.acquisitions().clone();
+        let face = Lock::new(Face::default(), &acquisitions);
+        Self { repository, index, executor, started, turn: Mutex::default(), face, acquisitions }
     }
 
     /// Draws a token, looks at the sweeps there were, and fills the index but for packs that are marked bad. Nothing is written: who finds nothing new
@@ -93,7 +92,7 @@ impl Registration {
 
     /// The token for new packs.
     pub(super) fn token(&self) -> Result<Token> {
-        self.face().token.ok_or_else(|| Error::internal("a writer has no token"))
+        self.face().token()
     }
 
     /// The latest sweep that this writer knows of.
@@ -118,72 +117,88 @@ impl Registration {
 
     /// Waits until a durable record says that this writer may commit to `mailbox`, or, without one, that it is there.
     pub(super) async fn ready(&self, mailbox: Option<&MailboxName>, dedup: &Dedup) -> Result<Writer> {
-        let mut chain = self.chain.lock().await;
+        if let Some(writer) = self.face().writer(mailbox) {
+            return Ok(writer);
+        }
+        let _turn = self.turn().await;
         loop {
             // Whatever sweep there is now, it finds the registration; and whatever there was before is learned of here.
-            if chain.next > 0 && !chain.has_looked {
+            if self.face().is_to_look() {
                 self.look(dedup).await?;
                 let mut face = self.face();
-                face.registered = face.epoch;
-                chain.has_looked = true;
+                (face.registered, face.has_looked) = (face.epoch, true);
             }
-            let is_declared = mailbox.is_none_or(|mailbox| chain.declared.contains(mailbox));
-            if chain.next > 0 && is_declared {
-                let token = self.token()?;
-                let Face { epoch, registered, .. } = *self.face();
-                return Ok(Writer { token, epoch, registered });
+            if let Some(writer) = self.face().writer(mailbox) {
+                return Ok(writer);
             }
-            self.declare(&mut chain, mailbox).await?;
+            self.declare(mailbox).await?;
         }
     }
 
-    /// Writes the next record; a new token is drawn if the chain is fenced.
-    async fn declare(&self, chain: &mut Chain, mailbox: Option<&MailboxName>) -> Result<()> {
-        let mut declared = self.face().wanted.clone();
-        declared.extend(mailbox.cloned());
+    /// Writes the next record, whose turn it is; a new token is drawn if the chain is fenced.
+    async fn declare(&self, mailbox: Option<&MailboxName>) -> Result<()> {
+        let (token, next, declared) = {
+            let mut face = self.face();
+            let mut declared = face.wanted.clone();
+            declared.extend(mailbox.cloned());
+            // Where the next record does not say so nobody may begin to commit any more.
+            face.declared.retain(|mailbox| declared.contains(mailbox));
+            (face.token()?, face.next, declared)
+        };
         let mailboxes = declared.iter().cloned().collect();
         let active = Active { started: self.started, written: self.repository.now(), mailboxes };
         let record = RunRecord::Active(active);
-        match create_run_record(&self.repository, &self.token()?, chain.next, &record).await? {
+        match create_run_record(&self.repository, &token, next, &record).await? {
             Some(length) => {
-                self.face().written.push(length);
-                chain.declared = declared;
-                chain.next += 1;
+                let mut face = self.face();
+                face.written.push(length);
+                (face.declared, face.next) = (declared, next + 1);
                 Ok(())
             }
-            None => self.renew(chain).await.map(drop),
+            None => self.renew().await.map(drop),
         }
+    }
+
+    /// Waits for the turn to write a record.
+    async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.acquisitions.add();
+        self.turn.lock().await
     }
 
     /// Looks whether a sweep has fenced this writer; if so, it needs to register anew.
     pub(super) async fn is_fenced(&self, token: &Token) -> Result<bool> {
-        let next = self.chain.lock().await.next;
-        if self.token()? != *token {
+        let (current, next) = {
+            let face = self.face();
+            (face.token()?, face.next)
+        };
+        if current != *token {
             return Ok(true);
         }
-        // Nothing is behind the last record: no fence. Others write meanwhile, so that many commits wait for one answer only.
+        // Nothing is behind the last record: no fence. (It may be a record that is just being written: then that is waited for, and what is behind it read.)
         if self.repository.store().length(&run_key(token, next)).await?.is_none() {
             return Ok(false);
         }
-        let mut chain = self.chain.lock().await;
-        Ok(self.token()? != *token || self.renew(&mut chain).await?)
+        let _turn = self.turn().await;
+        Ok(self.token()? != *token || self.renew().await?)
     }
 
-    /// Draws a new token if the chain is fenced.
-    async fn renew(&self, chain: &mut Chain) -> Result<bool> {
-        let token = self.token()?;
-        match read_run_record(&self.repository, &token, chain.next).await? {
+    /// Draws a new token if the chain is fenced. The caller has the turn.
+    async fn renew(&self) -> Result<bool> {
+        let (token, number) = {
+            let face = self.face();
+            (face.token()?, face.next)
+        };
+        match read_run_record(&self.repository, &token, number).await? {
             None => Ok(false),
             Some(RunRecord::Fence { epoch, .. }) => {
                 let next = self.repository.new_token()?;
                 let mut face = self.face();
                 face.fenced.push((token, epoch));
-                face.token = Some(next);
-                drop(face);
-                *chain = Chain::default();
+                (face.token, face.next, face.has_looked) = (Some(next), 0, false);
+                face.declared.clear();
                 Ok(true)
             }
-            Some(_) => Err(Error::damaged(format!("{} is not this writer's record", run_key(&token, chain.next)))),
+            Some(_) => Err(Error::damaged(format!("{} is not this writer's record", run_key(&token, number)))),
         }
     }
 
@@ -263,19 +278,41 @@ impl Registration {
     pub(super) async fn end(&self, ended: Ended) -> Result<(RunId, u64)> {
         // Who was shut down before anything came has none.
         self.draw()?;
-        let mut chain = self.chain.lock().await;
+        let _turn = self.turn().await;
         let record = RunRecord::Ended(Box::new(ended));
         loop {
-            let token = self.token()?;
-            if let Some(length) = create_run_record(&self.repository, &token, chain.next, &record).await? {
-                return Ok((RunId::new(token, chain.next), length));
+            let (token, next) = {
+                let face = self.face();
+                (face.token()?, face.next)
+            };
+            if let Some(length) = create_run_record(&self.repository, &token, next, &record).await? {
+                return Ok((RunId::new(token, next), length));
             }
             // It needs no registration for this: it commits nothing any more.
-            self.renew(&mut chain).await?;
+            self.renew().await?;
         }
     }
 
-    fn face(&self) -> MutexGuard<'_, Face> {
-        self.face.lock().unwrap_or_else(PoisonError::into_inner)
+    fn face(&self) -> Guard<'_, Face> {
+        self.face.lock()
+    }
+}
+
+impl Face {
+    fn token(&self) -> Result<Token> {
+        self.token.ok_or_else(|| Error::internal("a writer has no token"))
+    }
+
+    /// Whether it is registered and does not know yet what sweeps there are.
+    fn is_to_look(&self) -> bool {
+        self.next > 0 && !self.has_looked
+    }
+
+    /// What a commit to `mailbox`, or a pack, is made with, if a durable record says that this writer may.
+    fn writer(&self, mailbox: Option<&MailboxName>) -> Option<Writer> {
+        let is_declared = mailbox.is_none_or(|mailbox| self.declared.contains(mailbox));
+        let is_ready = self.next > 0 && self.has_looked && is_declared;
+        let writer = |token| Writer { token, epoch: self.epoch, registered: self.registered };
+        self.token.filter(|_| is_ready).map(writer)
     }
 }

@@ -2,8 +2,10 @@
 
 use super::commit::Target;
 use super::gather::{Builder, End, RecipeBlock};
+use super::intake::Intake;
 use super::lane::Lane;
-use super::state::{BatchPermits, Lanes, PackMemory, Work};
+use super::state::{BatchPermit, BatchPermits, Lanes, PackMemory, Work};
+use super::walk::Walks;
 use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
 use crate::error::{Error, Result};
@@ -82,26 +84,35 @@ impl Transfer {
     }
 
     pub(super) fn schedule_intake(&mut self) {
-        let wanted =
-            self.is_taking && !self.is_paused && self.intake.is_some() && self.work.len() <= self.lanes.count();
-        if !wanted {
+        if !self.is_taking || self.phase == Phase::Stopping {
             return;
         }
+        let Some(Intake::Inbox(_)) = &self.intake else { return self.schedule_walks() };
+        if self.is_paused || self.work.len() > self.lanes.count() {
+            return;
+        }
+        let Some(permit) = self.batch_permit() else { return };
+        let Some(intake) = self.intake.take() else { return };
+        let step = async move {
+            let (intake, taken) = intake.step().await;
+            Ok(Event::Taken(intake, taken, Some(permit)))
+        };
+        self.tasks.push(step.boxed());
+    }
+
+    /// Memory for a batch; if there is none, it is asked for, and whatever can be made durable gives some back.
+    pub(super) fn batch_permit(&mut self) -> Option<BatchPermit> {
         let budget = self.shared.resources.budget();
-        if let Some(permit) = self.batches.take(budget) {
-            let Some(intake) = self.intake.take() else { return };
-            let step = async move {
-                let (intake, taken) = intake.step().await;
-                Ok(Event::Taken(intake, taken, Some(permit)))
-            };
-            return self.tasks.push(step.boxed());
+        let permit = self.batches.take(budget);
+        if permit.is_some() {
+            return permit;
         }
         if !std::mem::replace(&mut self.batches.is_waiting, true) {
             let budget = budget.clone();
             self.tasks.push(async move { Ok(Event::BatchPermit(budget.acquire(BATCH).await)) }.boxed());
         }
-        // Memory is short: whatever can be made durable gives some back.
         self.flush();
+        None
     }
 
     /// Closes all open commits and packs.
@@ -126,7 +137,7 @@ impl Transfer {
             }
         }
         let takes_no_more = !self.is_taking || self.phase == Phase::Stopping;
-        let nothing_comes = self.intake.is_none() && self.enumerating.is_none() && takes_no_more;
+        let nothing_comes = self.intake.is_none() && self.inbox.is_none() && self.walks.is_empty() && takes_no_more;
         if nothing_comes && self.work.is_empty() && self.lanes.running == 0 && self.lanes.parked.is_empty() {
             self.seal_idle_packs();
         }
@@ -326,15 +337,21 @@ impl Transfer {
             }
         }
         if self.intake.take().is_some() {
-            self.end_enumeration();
+            self.end_inbox();
+        }
+        self.end_walks();
+    }
+
+    /// Nothing more is appended.
+    pub(super) fn end_inbox(&mut self) {
+        if let Some(mailbox) = self.inbox.take() {
+            self.end_mailbox(mailbox);
         }
     }
 
-    /// The mailbox being enumerated will not be enumerated to its end.
-    pub(super) fn end_enumeration(&mut self) {
-        if let Some(mailbox) = self.enumerating.take()
-            && let Some((gatherer, _)) = self.gatherers.get_mut(mailbox)
-        {
+    /// A mailbox that is being enumerated will not be enumerated to its end.
+    pub(super) fn end_mailbox(&mut self, mailbox: usize) {
+        if let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) {
             gatherer.end(End::default());
         }
     }
@@ -343,7 +360,8 @@ impl Transfer {
     pub(super) fn abandon(&mut self) {
         self.work.clear();
         self.intake = None;
-        self.enumerating = None;
+        self.inbox = None;
+        self.walks.abandon();
         self.gatherers.abandon();
         self.packs.finished.clear();
         self.lanes.parked.clear();
@@ -354,6 +372,7 @@ impl Transfer {
     pub(super) fn release(&mut self) {
         self.tasks.clear();
         self.intake = None;
+        self.walks = Walks::default();
         self.work.clear();
         self.gatherers.clear();
         self.packs.finished.clear();
@@ -365,6 +384,7 @@ impl Transfer {
         let is_quiet = self.tasks.len() == usize::from(self.batches.is_waiting)
             && self.gatherers.is_empty()
             && self.work.is_empty()
+            && self.walks.is_empty()
             && self.packs.finished.is_empty()
             && (self.intake.is_none() || self.phase == Phase::Aborting);
         if !is_quiet {

@@ -27,9 +27,10 @@ impl Transfer {
             }
             Event::StoppedWaiting => {
                 self.is_taking = false;
-                self.end_enumeration();
+                self.end_inbox();
             }
             Event::Taken(intake, taken, permit) => self.take(intake, taken, permit),
+            Event::Walked { mailbox, walked, permit } => self.walked(mailbox, walked, permit),
             Event::Lane { lane, mailbox, outcome } => self.lane_came_back(lane, mailbox, outcome),
             Event::Sealed { lane, pack } => {
                 self.lanes.running -= 1;
@@ -63,15 +64,22 @@ impl Transfer {
 
     pub(super) fn take(&mut self, intake: Intake, taken: Result<Taken>, permit: Option<BatchPermit>) {
         match taken {
-            Ok(Taken::Mailbox(opened)) => self.open_mailbox(*opened),
+            Ok(Taken::Listed(listed)) if listed.is_empty() => {
+                self.is_listed = true;
+                return self.take_listed(listed);
+            }
+            Ok(Taken::Listed(listed)) => self.take_listed(listed),
+            Ok(Taken::Mailbox(opened)) => {
+                self.inbox = Some(self.next_mailbox);
+                self.next_mailbox += 1;
+                self.open_mailbox(self.next_mailbox - 1, *opened);
+            }
             Ok(Taken::Batch(found)) => {
                 self.intake = Some(intake);
                 self.is_paused = false;
-                return self.take_batch(*found, permit);
-            }
-            Ok(Taken::Unopened(mailbox, error)) => {
-                let name = mailbox.map_or_else(|| "a mailbox".to_owned(), |name| name.to_string());
-                self.ledger.miss(name, &error);
+                let Some(mailbox) = self.inbox else { return };
+                self.inbox = self.inbox.filter(|_| found.end.is_none());
+                return self.take_batch(mailbox, *found, permit);
             }
             Ok(Taken::Pause) => self.is_paused = true,
             Ok(Taken::Ready) => self.wake_up(),
@@ -91,16 +99,13 @@ impl Transfer {
         self.batches.give_back(permit);
     }
 
-    pub(super) fn open_mailbox(&mut self, opened: Opened) {
+    pub(super) fn open_mailbox(&mut self, mailbox: usize, opened: Opened) {
         let Opened { name, tail, folders } = opened;
         let gatherer = Gatherer::new(name, self.source.clone(), folders);
-        self.enumerating = Some(self.next_mailbox);
-        self.gatherers.insert(self.next_mailbox, gatherer, tail);
-        self.next_mailbox += 1;
+        self.gatherers.insert(mailbox, gatherer, tail);
     }
 
-    pub(super) fn take_batch(&mut self, found: Found, permit: Option<BatchPermit>) {
-        let Some(mailbox) = self.enumerating else { return };
+    pub(super) fn take_batch(&mut self, mailbox: usize, found: Found, permit: Option<BatchPermit>) {
         let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) else { return };
         let Found { seen, folders, items, updates, unchanged, excluded, failed, end, weight } = found;
         self.ledger.see(seen);
@@ -121,7 +126,6 @@ impl Transfer {
         }
         if let Some(end) = end {
             gatherer.end(end);
-            self.enumerating = None;
         }
         // What is kept until the commit is at most what the batch weighed.
         let permit = permit.map(|permit| permit.shrunk(weight));
@@ -178,9 +182,11 @@ impl Transfer {
                 permit.shrink(pack.octets.capacity() as u64);
                 lane.pack_memory = spare;
             }
-            // With the smallest budgets every worker waits for its own pack, whatever the store is like: that tells nothing.
+            // With the smallest budgets every worker waits for its own pack, whatever the store is like: that tells nothing. And if others are at work, processors are
+            // what is waited for: with more workers than processors memory is short whatever the store is like.
             let in_flight = self.packs.uploading + self.packs.finished.len();
-            self.shared.context.effort.learn(lane.pack_memory.is_none() && in_flight > 1);
+            let waits_for_store = lane.pack_memory.is_none() && in_flight > 1 && self.lanes.running == 0;
+            self.shared.context.effort.learn(waits_for_store);
             self.packs.finished.push_back((pack, permit));
         }
         match (lane.pack_memory.is_some(), mailbox) {

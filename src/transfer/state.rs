@@ -185,6 +185,10 @@ impl Gatherers {
         self.all.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
