@@ -71,7 +71,7 @@ impl Packs {
     /// # Errors
     /// If a blob is too long.
     pub fn write(&mut self, blobs: &[(Digest, Vec<u8>)], capacity: usize) -> Result<Pack> {
-        let mut writer = PackWriter::new(Self::ID, &self.secrets, capacity)?;
+        let mut writer = PackWriter::new(Self::ID, &self.secrets, Vec::with_capacity(capacity))?;
         for (digest, content) in blobs {
             writer.add(*digest, content, &mut self.packer)?;
         }

@@ -71,7 +71,7 @@ fn secrets() -> [Secrets; 2] {
 
 fn built(secrets: &Secrets, blobs: &[Vec<u8>]) -> FinishedPack {
     let mut packer = Packer::new(1).expect("a packer");
-    let mut writer = PackWriter::new(ID, secrets, 0).expect("a pack");
+    let mut writer = PackWriter::new(ID, secrets, Vec::new()).expect("a pack");
     for blob in blobs {
         writer.add(secrets.domain.digest(blob), blob, &mut packer).expect("a blob");
     }

@@ -245,10 +245,10 @@ pub(crate) struct PackWriter {
 }
 
 impl PackWriter {
-    /// An empty pack; `capacity` octets are reserved.
-    pub(crate) fn new(id: PackId, secrets: &Secrets, capacity: usize) -> Result<Self> {
+    /// An empty pack, in this buffer; whatever is in that goes.
+    pub(crate) fn new(id: PackId, secrets: &Secrets, mut octets: Vec<u8>) -> Result<Self> {
         let seal = seal(id, secrets)?;
-        let mut octets = Vec::with_capacity(capacity);
+        octets.clear();
         octets.extend_from_slice(&ObjectKind::Pack.magic());
         octets.extend_from_slice(id.as_bytes());
         Ok(Self { id, seal, octets, rows: Vec::new() })
@@ -481,7 +481,7 @@ mod tests {
 
     fn build(secrets: &Secrets, blobs: &[Vec<u8>]) -> FinishedPack {
         let mut packer = Packer::new(3).unwrap();
-        let mut writer = PackWriter::new(PackId::new([5; SALT]), secrets, 0).unwrap();
+        let mut writer = PackWriter::new(PackId::new([5; SALT]), secrets, Vec::new()).unwrap();
         for blob in blobs {
             writer.add(secrets.domain.digest(blob), blob, &mut packer).unwrap();
         }

@@ -94,7 +94,8 @@ impl Repairing {
             let (rows, octets) = (rows.to_vec(), octets.clone());
             let reader = Arc::clone(&reader);
             let token = self.writer.ok_or_else(|| Error::internal("a repair writes packs and has not registered"))?;
-            let (writer, domain) = (self.repository.new_pack(&token, octets.len())?, self.repository.domain().clone());
+            let (writer, domain) =
+                (self.repository.new_pack(&token, Vec::with_capacity(octets.len()))?, self.repository.domain().clone());
             let written = runtime::run(&**self.resources.executor(), move || {
                 let mut packer = Packer::new(pack::LEVEL)?;
                 let (mut writer, mut moves) = (writer, Vec::with_capacity(rows.len()));

@@ -386,11 +386,11 @@ impl Repository {
     }
 
     /// A new pack of this writer.
-    pub(crate) fn new_pack(&self, writer: &Token, capacity: usize) -> Result<PackWriter> {
+    pub(crate) fn new_pack(&self, writer: &Token, buffer: Vec<u8>) -> Result<PackWriter> {
         // The id is the salt of the pack's key, too.
         let mut id = self.salt()?;
         id[..writer.len()].copy_from_slice(writer);
-        PackWriter::new(PackId::new(id), self.secrets(), capacity)
+        PackWriter::new(PackId::new(id), self.secrets(), buffer)
     }
 
     fn slot_in_use(&self) -> Option<SlotId> {

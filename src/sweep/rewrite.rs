@@ -154,7 +154,7 @@ impl Rewrite {
     ) -> Result<bool> {
         let mut pack = match self.pack.take() {
             Some(pack) => pack,
-            None => self.repository.new_pack(&self.writer, self.target)?,
+            None => self.repository.new_pack(&self.writer, Vec::with_capacity(self.target))?,
         };
         let lost = || Error::internal("a packer is in use");
         let mut packer = self.packer.take().ok_or_else(lost)?;

@@ -4,7 +4,7 @@ use super::append::Ticket;
 use super::dedup::{Dedup, Found};
 use super::effort::{Effort, level_max};
 use super::known::{Differs, KnownMessage};
-use super::state::BatchPermit;
+use super::state::{BatchPermit, PackMemory};
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ use crate::source::{Body, Finished, Message, ReadBody, Reason, Unreadable};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
+/// The longest buffer of recipes that is used again, in octets.
+const RECIPES_KEPT: usize = 4 << 20;
 /// Octets read at a time: enough for BLAKE3 to be at its fastest, little enough to stay in the cache.
 pub(super) const CHUNK: usize = 256 << 10;
 /// A turn ends after this many octets of mail, so that many transfers share the workers evenly.
@@ -94,7 +96,7 @@ pub(super) struct Lane {
     /// Pays for the buffers.
     _permit: Permit,
     /// Pays for the open pack; away while that is being uploaded.
-    pub(super) pack_permit: Option<Permit>,
+    pub(super) pack_memory: Option<PackMemory>,
     /// Pays for the batch that is read.
     pub(super) batch_permit: Option<BatchPermit>,
     pack: Option<PackWriter>,
@@ -135,10 +137,15 @@ impl Lane {
         (target + settings.cuts.piece_max + (1 << 20)) as u64
     }
 
-    pub(super) fn new(permit: Permit, pack_permit: Permit, settings: &Settings, context: &LaneContext) -> Result<Self> {
+    pub(super) fn new(
+        permit: Permit,
+        pack_memory: PackMemory,
+        settings: &Settings,
+        context: &LaneContext,
+    ) -> Result<Self> {
         Ok(Self {
             _permit: permit,
-            pack_permit: Some(pack_permit),
+            pack_memory: Some(pack_memory),
             batch_permit: None,
             pack: None,
             dissector: Dissector::new(settings.cuts, settings.limits.clone()),
@@ -155,6 +162,14 @@ impl Lane {
     pub(super) fn give(&mut self, items: Vec<Item>, permit: Option<BatchPermit>) {
         self.items = items.into_iter();
         self.batch_permit = permit;
+    }
+
+    /// Takes back the buffer of the recipes of its last turn, for the next one.
+    pub(super) fn take_back(&mut self, mut recipes: Vec<u8>) {
+        if recipes.capacity() <= RECIPES_KEPT {
+            recipes.clear();
+            self.output.recipes = recipes;
+        }
     }
 
     /// Whether it has no pack to write to.

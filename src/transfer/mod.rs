@@ -39,7 +39,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use intake::{BATCH, Enumeration, Intake, Receiving, Taken};
 use lane::{Lane, LaneContext, Output, Step};
 use registration::Registration;
-use state::{BatchPermit, BatchPermits, Gatherers, Lanes, Packs, Work};
+use state::{BatchPermit, BatchPermits, Gatherers, Lanes, PackMemory, Packs, Work};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
@@ -196,7 +196,7 @@ enum Event {
         pack: PackId,
         rows: Vec<Row>,
         length: u64,
-        permit: Permit,
+        memory: PackMemory,
         /// The latest sweep that is known to spare it; `None` if it is lost.
         epoch: Option<u64>,
     },

@@ -3,7 +3,7 @@
 use super::commit::Target;
 use super::gather::{Builder, End, RecipeBlock};
 use super::lane::Lane;
-use super::state::{BatchPermits, Lanes, Work};
+use super::state::{BatchPermits, Lanes, PackMemory, Work};
 use super::{BATCH, Event, Phase, Shared, Transfer, commit};
 use crate::budget::Permit;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::pack::{FinishedPack, Row};
 use crate::repository::{CompressedBlock, Ended, note_heads, write_segment};
 use crate::runtime;
 use crate::store::Payload;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::abortable;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use std::sync::Arc;
 impl Transfer {
     /// Begins everything that can be begun.
     pub(super) fn schedule(&mut self) {
+        if self.lanes.running == 0 || self.shared.resources.budget().waiting() > 0 {
+            self.packs.drop_spares();
+        }
         match self.phase {
             Phase::Dormant => return self.await_work(),
             Phase::Starting | Phase::Closing | Phase::Done => return,
@@ -142,10 +146,10 @@ impl Transfer {
         }
         let Some(working_set) = budget.try_acquire(self.shared.working_set) else { return };
         let Some(pack) = budget.try_acquire(self.shared.pack_permit) else { return };
-        self.add_lane(working_set, pack);
+        self.add_lane(working_set, PackMemory::new(pack));
     }
 
-    pub(super) fn add_lane(&mut self, working_set: Permit, pack: Permit) {
+    pub(super) fn add_lane(&mut self, working_set: Permit, pack: PackMemory) {
         match Lane::new(working_set, pack, &self.shared.settings, &self.shared.context) {
             Ok(lane) => self.lanes.idle.push(Box::new(lane)),
             Err(error) => self.fail(error),
@@ -173,7 +177,8 @@ impl Transfer {
 
     fn begin_pack(&mut self, lane: &mut Lane) -> Result<()> {
         let Shared { repository, registration, context, pack_permit, .. } = &self.shared;
-        let pack = repository.new_pack(&registration.token()?, *pack_permit as usize)?;
+        let buffer = lane.pack_memory.as_mut().map(|memory| memory.take_buffer(*pack_permit)).unwrap_or_default();
+        let pack = repository.new_pack(&registration.token()?, buffer)?;
         self.packs.open.insert(pack.id());
         lane.begin_pack(pack, context.effort.level())
     }
@@ -214,12 +219,14 @@ impl Transfer {
             let Shared { repository, registration, context, .. } = self.shared.clone();
             let upload = async move {
                 let FinishedPack { id, octets, rows } = pack;
+                let octets = Bytes::from(octets);
                 let length = octets.len() as u64;
                 // A sweep spares the packs of writers that it knows.
                 registration.ready(None, &context.dedup).await?;
-                repository.store().put(&id.key(), Payload::from(octets)).await?;
+                repository.store().put(&id.key(), Payload::from(octets.clone())).await?;
+                let memory = PackMemory::of(permit, octets);
                 let epoch = registration.uploaded(&id, &context.dedup).await?;
-                Ok(Event::Uploaded { pack: id, rows, length, permit, epoch })
+                Ok(Event::Uploaded { pack: id, rows, length, memory, epoch })
             };
             self.tasks.push(upload.boxed());
         }

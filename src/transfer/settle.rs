@@ -4,9 +4,8 @@ use super::commit::Committed;
 use super::gather::{Builder, Gatherer};
 use super::intake::{Found, Intake, Opened, Taken};
 use super::lane::{Lane, Output, Step};
-use super::state::{BatchPermit, Work};
+use super::state::{BatchPermit, PackMemory, Work};
 use super::{Event, Outcome, Phase, Shared, Transfer};
-use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{FinishedPack, PackId, Row};
 use crate::repository::{HEADS_MAX, HEADS_OCTETS_MAX, JournalHead, SEGMENT_CONTENT_MIN, SEGMENT_ROWS_MAX};
@@ -16,7 +15,7 @@ impl Transfer {
         match event {
             Event::Begun(working_set, pack, batch) => {
                 self.batches.own = Some(batch);
-                self.add_lane(working_set, pack);
+                self.add_lane(working_set, PackMemory::new(pack));
                 if self.phase == Phase::Starting {
                     self.phase = Phase::Running;
                 }
@@ -39,8 +38,8 @@ impl Transfer {
                     Err(error) => self.fail(error),
                 }
             }
-            Event::Uploaded { pack, rows, length, permit, epoch } => {
-                self.pack_is_durable(pack, rows, (length, epoch), permit);
+            Event::Uploaded { pack, rows, length, memory, epoch } => {
+                self.pack_is_durable(pack, rows, (length, epoch), memory);
             }
             Event::Compressed { mailbox, serial, slot, block } => {
                 if let Some((gatherer, _)) = self.gatherers.get_mut(mailbox) {
@@ -157,6 +156,7 @@ impl Transfer {
                 self.batches.give_back(free);
             }
         }
+        lane.take_back(recipes);
         blocks.into_iter().for_each(|block| self.compress(mailbox, block));
         match step {
             // Nothing that it reads will be committed.
@@ -170,19 +170,20 @@ impl Transfer {
 
     /// Hands a finished pack on, and lets the lane go on if there is memory for its next pack.
     pub(super) fn pack_finished(&mut self, mut lane: Box<Lane>, pack: Option<FinishedPack>, mailbox: Option<usize>) {
-        if let (Some(pack), Some(mut permit)) = (pack, lane.pack_permit.take()) {
+        if let (Some(pack), Some(PackMemory { mut permit, .. })) = (pack, lane.pack_memory.take()) {
             // A lane's own memory comes back to it whole; memory beyond that is given back as soon as it can be.
-            let spare = self.shared.resources.budget().try_acquire(self.shared.pack_permit);
+            let more = || self.shared.resources.budget().try_acquire(self.shared.pack_permit).map(PackMemory::new);
+            let spare = self.packs.take_spare().or_else(more);
             if spare.is_some() {
                 permit.shrink(pack.octets.capacity() as u64);
-                lane.pack_permit = spare;
+                lane.pack_memory = spare;
             }
             // With the smallest budgets every worker waits for its own pack, whatever the store is like: that tells nothing.
             let in_flight = self.packs.uploading + self.packs.finished.len();
-            self.shared.context.effort.learn(lane.pack_permit.is_none() && in_flight > 1);
+            self.shared.context.effort.learn(lane.pack_memory.is_none() && in_flight > 1);
             self.packs.finished.push_back((pack, permit));
         }
-        match (lane.pack_permit.is_some(), mailbox) {
+        match (lane.pack_memory.is_some(), mailbox) {
             // Its memory is for who waits.
             (_, None) if self.is_one_lane_too_many() => {}
             (true, Some(mailbox)) => self.run_lane(lane, mailbox),
@@ -198,7 +199,7 @@ impl Transfer {
         pack: PackId,
         rows: Vec<Row>,
         (length, epoch): (u64, Option<u64>),
-        permit: Permit,
+        memory: PackMemory,
     ) {
         self.packs.uploading -= 1;
         self.packs.open.remove(&pack);
@@ -215,11 +216,13 @@ impl Transfer {
         self.gatherers.durable(&pack);
         if let Some((mut lane, mailbox)) = self.lanes.parked.pop() {
             // A parked lane's own permit is one that travelled whole.
-            lane.pack_permit = Some(permit);
+            lane.pack_memory = Some(memory);
             match mailbox {
                 Some(mailbox) => self.run_lane(lane, mailbox),
                 None => self.lanes.idle.push(lane),
             }
+        } else {
+            self.packs.keep(memory, self.shared.pack_permit, self.shared.resources.budget());
         }
         if self.packs.rows.len() >= SEGMENT_ROWS_MAX {
             let rows: Vec<Row> = self.packs.rows.drain(..SEGMENT_ROWS_MAX).collect();

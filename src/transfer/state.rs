@@ -6,6 +6,7 @@ use super::intake::BATCH;
 use super::lane::{Item, Lane};
 use crate::budget::{Budget, Permit};
 use crate::pack::{FinishedPack, PackId, Row};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 /// The lanes, by what they do.
@@ -27,6 +28,8 @@ pub(super) struct Packs {
     pub(super) finished: VecDeque<(FinishedPack, Permit)>,
     /// Rows of durable packs that are in no index segment yet.
     pub(super) rows: Vec<Row>,
+    /// Of packs that are durable, for the next ones.
+    spares: Vec<PackMemory>,
 }
 
 /// The mailboxes under way, by number. With short mailboxes there are thousands that wait for one pack, so only those are looked at to which anything
@@ -67,6 +70,52 @@ pub(super) struct Work {
 impl Lanes {
     pub(super) fn count(&self) -> usize {
         self.idle.len() + self.parked.len() + self.running
+    }
+}
+
+/// Memory for one pack. What was a pack's buffer becomes that of the next one: memory that is fresh from the system costs more time than sealing does.
+pub(super) struct PackMemory {
+    pub(super) permit: Permit,
+    /// Empty, if it is not made yet.
+    buffer: Vec<u8>,
+}
+
+impl PackMemory {
+    pub(super) fn new(permit: Permit) -> Self {
+        Self { permit, buffer: Vec::new() }
+    }
+
+    /// A pack that was written, and its memory: its buffer comes back if the store has not kept it.
+    pub(super) fn of(permit: Permit, written: Bytes) -> Self {
+        let buffer = written.try_into_mut().map(|mut buffer| {
+            buffer.clear();
+            Vec::from(buffer)
+        });
+        Self { permit, buffer: buffer.unwrap_or_default() }
+    }
+
+    /// The buffer, of `octets` at least.
+    pub(super) fn take_buffer(&mut self, octets: u64) -> Vec<u8> {
+        let buffer = std::mem::take(&mut self.buffer);
+        if buffer.capacity() as u64 >= octets { buffer } else { Vec::with_capacity(octets as usize) }
+    }
+}
+
+impl Packs {
+    /// Keeps the memory of a pack for the next one if it is enough for `octets`, and if that leaves enough for everybody.
+    pub(super) fn keep(&mut self, memory: PackMemory, octets: u64, budget: &Budget) {
+        let (paid, made) = (memory.permit.octets(), memory.buffer.capacity() as u64);
+        if (octets..=paid).contains(&made) && budget.waiting() == 0 && budget.used() <= budget.octets() / 4 * 3 {
+            self.spares.push(memory);
+        }
+    }
+
+    pub(super) fn take_spare(&mut self) -> Option<PackMemory> {
+        self.spares.pop()
+    }
+
+    pub(super) fn drop_spares(&mut self) {
+        self.spares.clear();
     }
 }
 

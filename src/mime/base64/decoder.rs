@@ -1,5 +1,6 @@
 //! From encoded octets to shape and decoded octets, as far as the shape holds.
 
+use super::lines::Layout;
 use super::{LINE_ENDS_MAX, LineEnding, RUN, Shape};
 use base64_simd::{AsOut, STANDARD};
 
@@ -17,7 +18,8 @@ pub struct Covered {
 
 /// Decodes base64 given in slices of any length, recognising its shape on the way, and stops where the shape is broken.
 ///
-/// Every run of decoded octets is encoded again and compared before it counts as covered. What comes out depends on the octets alone, not on how they
+/// Nothing counts as covered that would not be encoded to the same octets: whole lines are because every group in them is of the alphabet and without padding, and all
+/// else is encoded again and compared. What comes out depends on the octets alone, not on how they
 /// are cut into slices.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -70,7 +72,7 @@ impl Decoder {
     pub fn push(&mut self, encoded: &[u8], decoded: &mut Vec<u8>, until: usize) -> usize {
         let mut rest = encoded;
         while !rest.is_empty() && !self.stopped && decoded.len() < until {
-            rest = self.advance(rest, decoded);
+            rest = self.advance(rest, decoded, until);
         }
         encoded.len() - rest.len()
     }
@@ -114,7 +116,11 @@ impl Decoder {
     }
 
     /// Takes at least one octet of `input` or stops; gives the rest.
-    fn advance<'a>(&mut self, input: &'a [u8], decoded: &mut Vec<u8>) -> &'a [u8] {
+    fn advance<'a>(&mut self, input: &'a [u8], decoded: &mut Vec<u8>, until: usize) -> &'a [u8] {
+        let taken = self.take_lines(input, decoded, until);
+        if taken > 0 || self.stopped {
+            return &input[taken..];
+        }
         let gathered = self.gather(input);
         if gathered > 0 {
             if self.pending.len() >= RUN {
@@ -133,6 +139,28 @@ impl Decoder {
             },
             _ => input,
         }
+    }
+
+    /// Decodes whole lines from where they are, where a line begins. Gives how many octets they are.
+    fn take_lines(&mut self, input: &[u8], decoded: &mut Vec<u8>, until: usize) -> usize {
+        let Some(layout) = self.layout().filter(|_| self.ends == 1 && !self.cr && !self.padded) else { return 0 };
+        if !self.pending.is_empty() {
+            // It is the rest of a line that began in the slice before, or the first one.
+            self.flush(decoded);
+        }
+        if self.stopped || !self.pending.is_empty() || self.ends != 1 {
+            return 0;
+        }
+        let most = until.saturating_sub(decoded.len()).div_ceil(layout.content());
+        let lines = layout.decode(input, most, decoded);
+        self.characters += (lines * layout.content() / 3 * 4) as u64;
+        self.octets += (lines * layout.content()) as u64;
+        lines * layout.line()
+    }
+
+    /// How the lines are laid out, if whole ones are decoded from where they are.
+    fn layout(&self) -> Option<Layout> {
+        Layout::new(self.width?, self.ending?)
     }
 
     /// Takes what looks like whole lines and parts of lines, unchecked but for the places of the line ends: decoding will tell. Gives how many
@@ -164,6 +192,10 @@ impl Decoder {
             return 0; // A short line has ended, or a full one has not yet.
         }
         let mut room = RUN - self.pending.len();
+        if self.layout().is_some() {
+            // Only this line: those behind it are decoded from where they are.
+            room = room.min((width - column) as usize);
+        }
         let mut line = usize::try_from(width - column).unwrap_or(usize::MAX);
         let mut rest = input;
         while line <= room {
@@ -337,6 +369,6 @@ fn write_line_ends(octets: &mut Vec<u8>, ending: Option<LineEnding>, count: u32)
 }
 
 /// Whether it is in the alphabet of RFC 4648 table 1.
-fn is_character(octet: u8) -> bool {
+pub(super) fn is_character(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/')
 }

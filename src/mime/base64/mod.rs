@@ -11,6 +11,7 @@
 
 mod decoder;
 mod encoder;
+mod lines;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +80,11 @@ impl LineEnding {
             Self::Lf => b"\n",
             Self::CrLf => b"\r\n",
         }
+    }
+
+    /// Whether these are its octets.
+    pub(crate) const fn is(self, octets: &[u8]) -> bool {
+        matches!((self, octets), (Self::Lf, b"\n") | (Self::CrLf, b"\r\n"))
     }
 }
 
