@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use futures::future::{BoxFuture, Either, FutureExt, TryFutureExt, join, join_all, select};
 use futures::stream::BoxStream;
 use mailrail::check::CheckReport;
-use mailrail::message::{Envelope, Identity, MailboxName};
+use mailrail::message::{Envelope, Folder, FolderPath, Identity, MailboxName};
 use mailrail::repair::RepairReport;
 use mailrail::repository::{Seams, SlotKind};
 use mailrail::restore::RestoreReport;
@@ -40,8 +40,7 @@ struct World {
 impl World {
     fn new(protection: &Protection) -> Self {
         let source = source::Memory::new(SourceId::new([1; 16]));
-        let mut world =
-            Self { store: MemoryStore::new(), source, expected: Messages::new(), protection: protection.clone() };
+        let mut world = Self::of_empty_folders(source, protection, 3);
         for run in 0..2_u8 {
             for mailbox in 0..3_u8 {
                 for number in 0..4_u8 {
@@ -53,11 +52,20 @@ impl World {
         world
     }
 
+    /// Mailboxes with one commit each, of an empty folder.
+    fn of_empty_folders(source: source::Memory, protection: &Protection, mailboxes: u8) -> Self {
+        let (store, protection) = (MemoryStore::new(), protection.clone());
+        for mailbox in 0..mailboxes {
+            source.folder(&MailboxName::new([b'a' + mailbox]), Folder::new(FolderPath::of_raw("INBOX".into())));
+        }
+        push(&store, &protection, &source, false);
+        Self { store, source, expected: Messages::new(), protection }
+    }
+
     /// One mailbox of so many commits that one of them is a checkpoint.
     fn long(protection: &Protection) -> Self {
         let source = source::Memory::new(SourceId::new([1; 16]));
-        let mut world =
-            Self { store: MemoryStore::new(), source, expected: Messages::new(), protection: protection.clone() };
+        let mut world = Self::of_empty_folders(source, protection, 1);
         for run in 0..36_u8 {
             world.put(0, run.to_string(), format!("Subject: {run}\n\nshort\n").into_bytes());
             push(&world.store, &world.protection, &world.source, false);

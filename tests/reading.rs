@@ -16,8 +16,8 @@ use mailrail::{Engine, ErrorKind, Resources, Result, Settings};
 use std::sync::Arc;
 
 const SOURCE: SourceId = SourceId::new([7; 16]);
-/// So many octets of an attachment that a pack of the smallest size is full with one.
-const ATTACHMENT: usize = 20_000;
+/// So many octets of an attachment that it is stored at once, not with others, and that a pack of the smallest size is full with one.
+const ATTACHMENT: usize = 150_000;
 
 #[test]
 fn a_message_of_a_short_commit_is_one_read_of_the_commit_and_one_of_each_pack() {
@@ -58,7 +58,7 @@ fn a_message_of_a_long_commit_is_three_reads_of_the_commit_and_one_of_each_pack(
 fn pieces_of_a_message_that_lie_near_one_another_in_a_pack_are_one_read_of_it() {
     let (world, store) = counted(Settings::default());
     let shared: Vec<Vec<u8>> = (0..20).map(|content| attachments(content, [content])).collect();
-    let both = attachments(77, [1, 18]);
+    let both = attachments(77, [1, 6]);
     push(&world, &[shared, vec![both.clone()]].concat());
     let info = list(&world.engine).pop().unwrap();
     store.reset();
