@@ -103,6 +103,9 @@ fn table() {
     let continued = (0..TASKS.len()).map(|task| {
         std::array::from_fn(|cost| match cost {
             MEMORY_COST => continue_memory(WHOLE, few.0[task][cost], many.0[task][cost]),
+            _ if matches!(TASKS[task].1, Task::RestoreOne) => {
+                continue_one(WHOLE, few.0[task][cost], many.0[task][cost], full.0[task][cost])
+            }
             _ => continue_to(WHOLE, few.0[task][cost], many.0[task][cost], full.0[task][cost]),
         })
     });
@@ -136,6 +139,15 @@ fn continue_to(size: Size, few: f64, many: f64, full: f64) -> f64 {
     let at_all = few - (of_mailbox + of_message * first.messages as f64) * first.mailboxes as f64;
     let mailbox = of_mailbox + of_message * size.messages as f64;
     (at_all + mailbox * size.mailboxes as f64).max(0.0)
+}
+
+/// What is done with one mailbox costs `a + b * mailboxes + c * messages`.
+fn continue_one(size: Size, few: f64, many: f64, full: f64) -> f64 {
+    let [first, wide, deep] = SLICES;
+    let of_message = (full - few) / (deep.messages - first.messages) as f64;
+    let of_mailbox = (many - few) / (wide.mailboxes - first.mailboxes) as f64;
+    let (mailboxes, messages) = (size.mailboxes - first.mailboxes, size.messages - first.messages);
+    (few + of_mailbox * mailboxes as f64 + of_message * messages as f64).max(0.0)
 }
 
 /// Memory is `a + b * mailboxes`.
