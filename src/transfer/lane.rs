@@ -4,11 +4,11 @@ use super::append::Ticket;
 use super::dedup::Dedup;
 use super::effort::{Effort, level_max};
 use super::known::{Differs, KnownMessage};
-use super::pieces::{PENDING_OCTETS, Pending, Storing};
+use super::pieces::{self, PENDING_OCTETS, Pending, Storing};
 use super::state::{BatchPermit, PackMemory};
 use crate::budget::Permit;
 use crate::digest::{Digest, Domain, Hasher};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::Bytes as Octets;
 use crate::lock::assert_none_is_held;
 use crate::message::Envelope;
@@ -218,6 +218,10 @@ impl Lane {
             };
         };
         self.store_pending(context)?;
+        // Once a row without a place is committed its message is lost.
+        if self.output.messages.iter().flat_map(|message| &message.pieces).any(pieces::is_nowhere) {
+            return Err(Error::internal("a piece was not stored"));
+        }
         Ok((step, std::mem::take(&mut self.output)))
     }
 

@@ -19,6 +19,11 @@ const LONG_MIN: usize = 128 << 10;
 /// What a row says until it is known where its piece is.
 const NOWHERE: Location = Location { pack: PackId::new([0; 32]), offset: 0, stored: 0, content: 0, frame: 0 };
 
+/// Whether it is not known where the piece is.
+pub(super) fn is_nowhere(row: &Row) -> bool {
+    row.at == NOWHERE
+}
+
 /// Pieces that were not asked for yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
