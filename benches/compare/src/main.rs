@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mail::{Place, Tree};
 use rounds::{Figure, Measured, Rounds, Spread, What};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +35,7 @@ struct Arguments {
     /// Rounds in which every tool has its turn
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// These tools only, of mailrail, roofline, restic, rustic, borg, "tar | zstd"
+    /// These tools only, of mailrail, roofline, restic, rustic, borg, "tar | zstd", dovecot
     #[arg(long, value_delimiter = ',')]
     tools: Vec<String>,
     /// A mailrail that is built already
@@ -62,6 +63,7 @@ fn main() -> Result<()> {
         trees.push(Tree::generated(arguments.megabytes, &built.generator, work.path())?);
     }
     for tree in &trees {
+        let tools: Vec<&Tool> = tools.iter().filter(|tool| tree.kind == "maildir" || !tool.wants_maildirs).collect();
         let rounds = compare(tree, &tools, arguments.rounds, work.path())?;
         tell(tree, &tools, &rounds);
     }
@@ -111,11 +113,11 @@ fn chosen(all: Vec<Tool>, names: &[String]) -> Result<Vec<Tool>> {
     Ok(all.into_iter().filter(|tool| is_chosen(tool) && is_installed(tool)).collect())
 }
 
-fn compare(tree: &Tree, tools: &[Tool], count: usize, work: &Path) -> Result<Rounds> {
+fn compare(tree: &Tree, tools: &[&Tool], count: usize, work: &Path) -> Result<Rounds> {
     let mut rounds = Rounds::default();
     for round in 0..count {
         for turn in 0..tools.len() {
-            let tool = &tools[(round + turn) % tools.len()];
+            let tool = tools[(round + turn) % tools.len()];
             let room = tempfile::Builder::new().prefix("round.").tempdir_in(work)?;
             turn_of(tool, tree, room.path(), &mut rounds)
                 .with_context(|| format!("{} in round {}", tool.name, round + 1))?;
@@ -178,16 +180,21 @@ fn make_key(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The lengths of all files, each once, however many names it has.
 fn stored(directory: &Path) -> Result<f64> {
-    let mut octets = 0;
+    use std::os::unix::fs::MetadataExt;
+    let (mut octets, mut seen) = (0, HashSet::new());
     for entry in WalkDir::new(directory) {
         let entry = entry?;
-        octets += if entry.file_type().is_file() { entry.metadata()?.len() } else { 0 };
+        if entry.file_type().is_file() {
+            let metadata = entry.metadata()?;
+            octets += if seen.insert((metadata.dev(), metadata.ino())) { metadata.len() } else { 0 };
+        }
     }
     Ok(octets as f64)
 }
 
-fn tell(tree: &Tree, tools: &[Tool], rounds: &Rounds) {
+fn tell(tree: &Tree, tools: &[&Tool], rounds: &Rounds) {
     println!("\n## {}: {:.0} MB, {} files, as {}\n", tree.name, tree.octets as f64 / 1e6, tree.files, tree.kind);
     println!("Medians (least to most):\n");
     for what in What::ALL {

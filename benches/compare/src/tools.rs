@@ -19,6 +19,8 @@ pub struct Tool {
     restore: Option<Make>,
     /// Where below the directory for what is restored the tree is then.
     pub restores_whole_paths: bool,
+    /// Whether Maildirs are all that it takes.
+    pub wants_maildirs: bool,
 }
 
 type Make = fn(&Path, &Tree, &Places) -> Command;
@@ -44,6 +46,7 @@ impl Tool {
             pushes_again: true,
             restore: None,
             restores_whole_paths: false,
+            wants_maildirs: false,
         };
         vec![
             Self { restore: Some(mailrail_restore), ..tool("mailrail", mailrail, mailrail_push) },
@@ -62,6 +65,12 @@ impl Tool {
             },
             Self { init: Some(borg_init), restore: Some(borg_restore), ..tool("borg", Path::new("borg"), borg_push) },
             Self { restore: Some(tar_restore), pushes_again: false, ..tool("tar | zstd", Path::new("zstd"), tar_push) },
+            Self {
+                init: Some(dovecot_init),
+                pushes_again: false,
+                wants_maildirs: true,
+                ..tool("dovecot", Path::new("dovecot"), dovecot_push)
+            },
         ]
     }
 
@@ -183,4 +192,34 @@ fn tar_push(_: &Path, tree: &Tree, places: &Places) -> Command {
 fn tar_restore(_: &Path, _: &Tree, places: &Places) -> Command {
     let script = r#"zstd -q -d --long=27 -c "$0/mail.tar.zst" | tar -C "$1" -x"#;
     command(Path::new("sh"), &[&"-c", &script, &places.repository, &places.restored])
+}
+
+/// Dovecot writes to what it imports from, and not as root: it gets a copy that belongs to somebody else.
+fn dovecot_init(_: &Path, tree: &Tree, places: &Places) -> Command {
+    let script = r#"set -e
+        mkdir -p "$1" && cp -r "$0" "$2/source"
+        user=$(id -un); if [ "$user" = root ]; then user=nobody; chown -R nobody "$1" "$2"; chmod a+x "$(dirname "$1")"; fi
+        cat >"$2/dovecot.conf" <<CONF
+protocols =
+ssl = no
+log_path = $2/log
+base_dir = $2/run
+default_internal_user = $user
+default_login_user = $user
+mail_uid = $(id -u $user)
+mail_gid = $(id -g $user)
+first_valid_uid = 1
+mail_attachment_dir = $1/attachments
+mail_attachment_fs = sis posix
+mail_attachment_min_size = 16k
+mail_attachment_hash = %{sha256}
+CONF"#;
+    command(Path::new("sh"), &[&"-c", &script, &tree.path, &places.repository, &places.cache])
+}
+
+/// Single-instance attachments, without compression; a mailbox for each processor at a time.
+fn dovecot_push(_: &Path, _: &Tree, places: &Places) -> Command {
+    let script = r#"export HOME="$1" USER=measured; ls "$1/source" | xargs -P "$(nproc)" -I{} \
+        doveadm -c "$1/dovecot.conf" -o mail_location=mdbox:"$0/{}" import maildir:"$1/source/{}" "" ALL"#;
+    command(Path::new("sh"), &[&"-c", &script, &places.repository, &places.cache])
 }
