@@ -147,8 +147,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The most entries in a batch.
-    pub const ENTRIES_MAX: usize = 256;
+    /// The most entries in a batch. What is longer than a few KiB fills one by its weight before.
+    pub const ENTRIES_MAX: usize = 1024;
 
     /// An empty batch that is full when its entries weigh `octets_max` ([`Entry::weight`]).
     #[must_use]

@@ -143,12 +143,12 @@ impl Decoder {
 
     /// Decodes whole lines from where they are, where a line begins. Gives how many octets they are.
     fn take_lines(&mut self, input: &[u8], decoded: &mut Vec<u8>, until: usize) -> usize {
-        let Some(layout) = self.layout().filter(|_| self.ends == 1 && !self.cr && !self.padded) else { return 0 };
+        let Some(layout) = self.layout().filter(|_| self.is_behind_full_line()) else { return 0 };
         if !self.pending.is_empty() {
             // It is the rest of a line that began in the slice before, or the first one.
             self.flush(decoded);
         }
-        if self.stopped || !self.pending.is_empty() || self.ends != 1 {
+        if self.stopped || !self.pending.is_empty() || !self.is_behind_full_line() {
             return 0;
         }
         let most = until.saturating_sub(decoded.len()).div_ceil(layout.content());
@@ -156,6 +156,12 @@ impl Decoder {
         self.characters += (lines * layout.content() / 3 * 4) as u64;
         self.octets += (lines * layout.content()) as u64;
         lines * layout.line()
+    }
+
+    /// Whether a full line and its end were taken last.
+    fn is_behind_full_line(&self) -> bool {
+        let is_full = self.width.is_some_and(|width| self.taken().is_multiple_of(width));
+        is_full && self.ends == 1 && !self.cr && !self.padded
     }
 
     /// How the lines are laid out, if whole ones are decoded from where they are.

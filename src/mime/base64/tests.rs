@@ -128,6 +128,22 @@ proptest! {
     }
 
     #[test]
+    fn what_lacks_some_octets_or_has_some_twice_is_covered_or_not_and_none_is_lost(
+        shape in shape(), length in length(), cuts in cuts(), at in any::<prop::sample::Index>(), count in 1_usize..200, twice: bool,
+    ) {
+        let mut encoded = encode(shape, &octets(length), &[usize::MAX]);
+        let at = at.index(encoded.len());
+        let end = (at + count).min(encoded.len());
+        if twice {
+            let again = encoded[at..end].to_vec();
+            encoded.splice(at..at, again);
+        } else {
+            encoded.drain(at..end);
+        }
+        check(&encoded, &cuts);
+    }
+
+    #[test]
     fn any_octets_are_covered_or_not_and_none_is_lost(encoded in vec(any::<u8>(), 0..200), cuts in cuts()) {
         check(&encoded, &cuts);
     }
@@ -252,4 +268,16 @@ fn a_decoder_is_used_again_after_reset() {
     assert_eq!(decoder.push(b"Zm9vYg==\n", &mut decoded, usize::MAX), 9);
     assert_eq!(decoder.finish(&mut decoded).encoded, 9);
     assert_eq!((decoded.as_slice(), decoder.uncovered()), (&b"foob"[..], &b""[..]));
+}
+
+#[test]
+fn a_line_that_is_too_short_ends_the_span_wherever_it_is() {
+    for short in 1..72 {
+        for before in 0..4 {
+            let mut encoded = encode(Shape::new(Some(72), LineEnding::Lf), &octets(54 * 9), &[usize::MAX]);
+            encoded.push(b'\n');
+            encoded.drain(73 * before + short..73 * (before + 1) - 1);
+            check(&encoded, &[1000, 73, 5]);
+        }
+    }
 }
