@@ -102,7 +102,11 @@ fn table() {
     }
     let continued = (0..TASKS.len()).map(|task| {
         std::array::from_fn(|cost| match cost {
-            MEMORY_COST => continue_memory(WHOLE, few.0[task][cost], many.0[task][cost]),
+            // As if messages cost nothing.
+            MEMORY_COST => {
+                let memory = few.0[task][cost];
+                continue_one(WHOLE, memory, many.0[task][cost], memory).max(memory)
+            }
             _ if matches!(TASKS[task].1, Task::RestoreOne) => {
                 continue_one(WHOLE, few.0[task][cost], many.0[task][cost], full.0[task][cost])
             }
@@ -148,13 +152,6 @@ fn continue_one(size: Size, few: f64, many: f64, full: f64) -> f64 {
     let of_mailbox = (many - few) / (wide.mailboxes - first.mailboxes) as f64;
     let (mailboxes, messages) = (size.mailboxes - first.mailboxes, size.messages - first.messages);
     (few + of_mailbox * mailboxes as f64 + of_message * messages as f64).max(0.0)
-}
-
-/// Memory is `a + b * mailboxes`.
-fn continue_memory(size: Size, few: f64, many: f64) -> f64 {
-    let [first, wide, _] = SLICES;
-    let of_mailbox = (many - few) / (wide.mailboxes - first.mailboxes) as f64;
-    (few + of_mailbox * (size.mailboxes - first.mailboxes) as f64).max(few)
 }
 
 /// Runs a task in a process of its own, so that the peak of its memory is its own.

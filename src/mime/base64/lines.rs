@@ -94,8 +94,7 @@ mod vectors {
 
     /// See [`Layout::decode`]; `input` is a whole number of lines. `None` if the processor has no vectors that are wanted for it.
     pub(super) fn decode(layout: Layout, input: &[u8], decoded: &mut Vec<u8>) -> Option<usize> {
-        let has_vbmi = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi");
-        if has_vbmi && layout.width >= vbmi::CHARACTERS {
+        if layout.width >= vbmi::CHARACTERS && vbmi::is_there() {
             // SAFETY: the processor has the features.
             Some(unsafe { vbmi::decode(layout, input, decoded) })
         } else if is_x86_feature_detected!("avx2") {
@@ -217,6 +216,13 @@ mod vectors {
         /// Octets that a vector writes behind those that its characters stand for.
         const BEYOND: usize = 16;
 
+        /// Whether the processor has all of the features that are enabled below.
+        pub(super) fn is_there() -> bool {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vbmi")
+        }
+
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
         pub(super) fn decode(layout: Layout, input: &[u8], decoded: &mut Vec<u8>) -> usize {
             decode_lines(layout, input, decoded, BEYOND, |characters, octets| decode_line(characters, octets))
@@ -290,7 +296,7 @@ mod vectors {
 
         #[test]
         fn both_kinds_of_vectors_do_the_same() {
-            if !is_x86_feature_detected!("avx512vbmi") || !is_x86_feature_detected!("avx512bw") {
+            if !vbmi::is_there() {
                 return eprintln!("skipped: this processor has no AVX-512 with VBMI");
             }
             for (width, octet) in [64, 68, 72, 76, 100, 128, 1024]
