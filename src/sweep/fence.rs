@@ -42,9 +42,10 @@ fn lost(token: &Token, number: u64) -> Error {
 }
 
 /// What was fenced.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Fenced {
-    pub(super) writers: u64,
+    /// Those whose chain and all of whose journals are fenced, in this order.
+    pub(super) writers: BTreeSet<Token>,
     pub(super) journals: u64,
 }
 
@@ -54,7 +55,7 @@ pub(super) async fn fence(repository: &Repository, epoch: u64, is_alone: bool) -
     let mut journals = BTreeSet::new();
     for (token, last) in last_records(repository).await? {
         if let Some(declared) = fence_chain(repository, &token, last, (epoch, is_alone)).await? {
-            fenced.writers += 1;
+            fenced.writers.insert(token);
             journals.extend(declared);
         }
     }
@@ -72,7 +73,10 @@ async fn last_records(repository: &Repository) -> Result<BTreeMap<Token, u64>> {
     Ok(chains.into_iter().filter_map(|(token, numbers)| Some((token, *numbers.last()?))).collect())
 }
 
-/// Takes the next number of a chain, unless the run has ended or an earlier sweep took it. Gives the mailboxes that the writer declared.
+/// Takes the next number of a chain, unless the run has ended or a sweep took it. Gives the mailboxes that the writer declared.
+///
+/// Also where an earlier sweep took it: that may have been done for all others when one who slept over it fenced this chain, and has not come to the
+/// journals yet. Once somebody has, the record that declares them is deleted.
 async fn fence_chain(
     repository: &Repository,
     token: &Token,
@@ -85,23 +89,23 @@ async fn fence_chain(
             None => return Ok(None),
             Some(RunRecord::Ended(_) | RunRecord::Noted(_)) => return Ok(None),
             Some(RunRecord::Lost { .. }) if is_alone => {
-                // Whoever sweeps next need not be told again.
+                // Whoever sweeps next need not be told again: with this fence the lost record goes.
                 let fence = RunRecord::Fence { written: repository.now(), epoch };
                 if create_run_record(repository, token, last + 1, &fence).await?.is_some() {
-                    return Ok(None);
+                    return Ok(Some(Vec::new()));
                 }
                 last += 1;
             }
             Some(RunRecord::Lost { .. }) => return Err(lost(token, last)),
-            Some(RunRecord::Fence { epoch: by, .. }) if by < epoch => return Ok(None),
-            Some(RunRecord::Fence { .. }) => {
-                // This sweep, carried out by another who may have died just then.
+            Some(RunRecord::Fence { epoch: by, .. }) => {
                 let Some(before) = last.checked_sub(1) else { return Ok(None) };
                 return match read_run_record(repository, token, before).await? {
                     Some(RunRecord::Active(active)) => Ok(Some(active.mailboxes)),
+                    Some(_) if is_alone => Ok(Some(Vec::new())),
+                    Some(_) => Err(lost(token, before)),
                     // All fences were made, and the sweep is over for others: they have deleted the record.
-                    _ if is_alone || is_judged(repository, epoch).await? => Ok(None),
-                    _ => Err(Error::damaged("a writer's last record before its fence is missing")),
+                    None if is_alone || by < epoch || is_judged(repository, epoch).await? => Ok(None),
+                    None => Err(Error::damaged("a writer's last record before its fence is missing")),
                 };
             }
             Some(RunRecord::Active(active)) => {

@@ -15,7 +15,7 @@ pub use forget::{Forget, ForgetReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Location, PackId};
 use crate::repository::{
-    BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, bad_packs, create_done,
+    BAD, HOPS_MAX, Journal, JournalName, Latest, MARKED_MAX, MOVES, Mark, Repository, Token, bad_packs, create_done,
     create_mark, create_verdict, latest_sweep, marked, moved_pack, read_mark, read_moves, read_verdict,
 };
 use crate::resources::Resources;
@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use rewrite::{CONTENTS_OCTETS, Contents, Old, Rewrite};
 use scan::Scan;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::AddAssign;
 
 /// How often a sweep begins anew because of others.
@@ -185,20 +185,21 @@ impl Sweep {
         if self.dry_run {
             return self.told(report).await;
         }
+        let mut fenced = BTreeSet::new();
         for _ in 0..LOOKS_MAX {
-            if self.turn(&mut report).await? {
-                return self.tidied(report).await;
+            if self.turn(&mut report, &mut fenced).await? {
+                return self.tidied(report, &fenced).await;
             }
         }
         Err(overtaken())
     }
 
     /// Carries out what another left open, or looks, marks what goes and carries that out. False if it is to be done again, because of others.
-    async fn turn(&self, report: &mut SweepReport) -> Result<bool> {
+    async fn turn(&self, report: &mut SweepReport, fenced: &mut BTreeSet<Token>) -> Result<bool> {
         let latest = latest_sweep(&self.repository).await?;
         if latest.is_open {
             report.resumed += 1;
-            self.carry_out(latest.epoch, None, report).await?;
+            fenced.extend(self.carry_out(latest.epoch, None, report).await?);
             return Ok(false);
         }
         let Some(mut view) = self.view(latest, report).await? else { return Ok(false) };
@@ -214,7 +215,7 @@ impl Sweep {
             return Ok(false);
         }
         report.epoch = epoch;
-        self.carry_out(epoch, Some(view.scan), report).await?;
+        fenced.extend(self.carry_out(epoch, Some(view.scan), report).await?);
         Ok(true)
     }
 
@@ -394,8 +395,8 @@ impl Sweep {
         Ok(packs)
     }
 
-    /// Carries out a sweep whose mark is made, by this one or another. `scan` has what was needed before the mark was made.
-    async fn carry_out(&self, epoch: u64, scan: Option<Scan>, report: &mut SweepReport) -> Result<()> {
+    /// Carries out a sweep whose mark is made, by this one or another. `scan` has what was needed before the mark was made. Gives the writers that are fenced.
+    async fn carry_out(&self, epoch: u64, scan: Option<Scan>, report: &mut SweepReport) -> Result<BTreeSet<Token>> {
         let mark = read_mark(&self.repository, epoch).await?;
         let found = match read_verdict(&self.repository, epoch).await {
             // Found anew, it has all that was in it: nobody points at what was not needed then, as long as the sweep is open.
@@ -404,7 +405,7 @@ impl Sweep {
         };
         // Also if there is a verdict: a repair makes an empty one where the mark was lost, before anybody has made the fences that later sweeps rely on.
         let fenced = fence::fence(&self.repository, epoch, self.is_alone).await?;
-        report.fenced_writers += fenced.writers;
+        report.fenced_writers += fenced.writers.len() as u64;
         report.fenced_journals += fenced.journals;
         let verdict = match found {
             Some(verdict) => verdict,
@@ -434,7 +435,8 @@ impl Sweep {
             let lengths = self.delete(commits.into_iter().map(|(sequence, _)| name.commit(sequence))).await?;
             lengths.into_iter().for_each(|length| report.deleted_commits.count(length));
         }
-        create_done(&self.repository, epoch).await
+        create_done(&self.repository, epoch).await?;
+        Ok(fenced.writers)
     }
 
     /// What of a mark may go: what is not needed; and what is needed, if all of that is in packs that stay.
@@ -493,9 +495,9 @@ impl Sweep {
     }
 
     /// The last step: what is derived, or told only to be looked at. None of it bears on any mail.
-    async fn tidied(&self, mut report: SweepReport) -> Result<SweepReport> {
+    async fn tidied(&self, mut report: SweepReport, fenced: &BTreeSet<Token>) -> Result<SweepReport> {
         report.deleted_segments = tidy::segments(&self.repository).await?;
-        report.deleted_records = tidy::records(&self.repository, self.runs_kept).await?;
+        report.deleted_records = tidy::records(&self.repository, self.runs_kept, fenced).await?;
         Ok(report)
     }
 }

@@ -4,12 +4,12 @@ use super::Counted;
 use crate::error::{ErrorKind, Result};
 use crate::pack::Row;
 use crate::repository::{
-    INDEX, Repository, RunRecord, SEGMENT_ROWS_MAX, SegmentId, chains, latest_sweep, read_run_record, run_key,
-    segment_id, segment_rows, write_segment,
+    INDEX, Repository, RunRecord, SEGMENT_ROWS_MAX, SegmentId, Token, chains, read_run_record, run_key, segment_id,
+    segment_rows, write_segment,
 };
 use crate::store::Listed;
 use futures::TryStreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Writes segments anew without rows of packs that are not there, and several short ones as one; the old ones go. Memory: the rows of two segments.
 pub(super) async fn segments(repository: &Repository) -> Result<Counted> {
@@ -68,18 +68,16 @@ async fn replace(
     Ok(())
 }
 
-/// Deletes records of runs: of those that ended all but the last record, and all but the last `kept` runs; of those that were fenced by a sweep that
-/// is done all but the fence, which keeps a writer that wakes up from believing that there was none.
-pub(super) async fn records(repository: &Repository, kept: usize) -> Result<Counted> {
-    let latest = latest_sweep(repository).await?;
-    let done = if latest.is_open { latest.epoch - 1 } else { latest.epoch };
+/// Deletes records of runs: of those that ended all but the last record, and all but the last `kept` runs; of those that are `fenced`, with all their
+/// journals, all but the fence, which keeps a writer that wakes up from believing that there was none.
+pub(super) async fn records(repository: &Repository, kept: usize, fenced: &BTreeSet<Token>) -> Result<Counted> {
     let mut needless = Vec::new();
     let mut ended = Vec::new();
     for (token, mut numbers) in chains(repository).await? {
         let Some(last) = numbers.pop() else { continue };
         match read_run_record(repository, &token, last).await? {
             Some(RunRecord::Ended(record) | RunRecord::Noted(record)) => ended.push((record.written, token, last)),
-            Some(RunRecord::Fence { epoch, .. }) if epoch <= done => {}
+            Some(RunRecord::Fence { .. }) if fenced.contains(&token) => {}
             _ => continue,
         }
         needless.extend(numbers.into_iter().map(|number| run_key(&token, number)));

@@ -48,7 +48,8 @@ pub(super) struct Committed {
     pub(super) length: u64,
     /// Messages that another writer had committed meanwhile.
     pub(super) covered: u64,
-    /// Nothing was committed, because what the commit was to point at is gone or damaged: swept, perhaps. These are the folders that it named.
+    /// Nothing was committed, because what the commit was to point at is gone or damaged (swept, perhaps), or because what another writer had committed
+    /// of it was forgotten meanwhile. These are the folders that it named.
     pub(super) dropped: Option<Vec<FolderRecord>>,
 }
 
@@ -144,7 +145,13 @@ pub(super) struct Target {
 pub(super) async fn commit(target: Target, mut tail: Tail, mut draft: Draft) -> Result<Committed> {
     let Target { repository, registration, .. } = &target;
     let (mut covered, mut contest) = (0, Contest::default());
+    let mut forgotten = tail.forgotten;
     loop {
+        if covered > 0 && tail.forgotten != forgotten {
+            // What was left to others' commits may be forgotten with these, and is in no draft any more.
+            return Ok(Committed { tail, length: 0, covered, dropped: Some(draft.folders) });
+        }
+        forgotten = tail.forgotten;
         if let Some(others) = &tail.others {
             covered += draft.yield_to(repository.domain(), others)?;
         }

@@ -374,7 +374,7 @@ impl Story {
     fn push(&mut self, transfers: usize) -> usize {
         let start = self.start();
         let random = &mut self.world.random;
-        let again = random.per_mille(200).then(|| random.below(30_000));
+        let again = random.per_mille(350).then(|| random.below(30_000));
         let is_failing = random.per_mille(200);
         if again.is_some() {
             self.world.network.count(Event::Veteran);
@@ -391,7 +391,9 @@ impl Story {
         let random = &mut self.world.random;
         let delay = if random.per_mille(400) { random.below(40_000) } else { 0 };
         let mut weather = Weather { slow: random.below(30), ..Weather::default() };
-        weather.stall = random.per_mille(350).then(|| random.between(1, 60));
+        // Mostly where a writer has found what is there already, and has not committed yet.
+        let (first, last) = if random.per_mille(800) { (10, 24) } else { (1, 60) };
+        weather.stall = random.per_mille(500).then(|| random.between(first, last));
         if random.per_mille(600) && !std::mem::take(&mut self.is_calm) {
             weather.faults = random.between(1, 3);
             let mut rate = |often: u64| if random.per_mille(500) { often } else { 0 };

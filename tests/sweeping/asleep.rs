@@ -1,6 +1,6 @@
 //! Writers, readers and sweepers at the same time: any of them sleeps before any of its operations, wakes too late, or dies.
 
-use crate::common::{self, Drip, Driven, push, with_attachment};
+use crate::common::{self, Drip, Driven, delivered, push, with_attachment};
 use crate::processes::{Paused, Process, before_each_operation};
 use crate::scene::Scene;
 use crate::world::{SOURCE, forget, is_there, keys, mail, name, process, resources, settings, sweep};
@@ -13,7 +13,7 @@ use mailrail::runtime::Clock;
 use mailrail::source::{Memory, SourceId};
 use mailrail::store::MemoryStore;
 use mailrail::testing::{Fault, FaultyStore, ManualClock, Operation, Plan};
-use mailrail::transfer::Settled;
+use mailrail::transfer::{Outcome, Settled};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,45 @@ fn a_writer_that_sleeps_while_its_mailbox_is_pushed_forgotten_and_swept_acknowle
         is_over
     });
     assert!(operations > 20, "{operations} operations");
+}
+
+#[test]
+fn what_a_writer_left_to_another_is_not_acknowledged_if_it_is_forgotten_before_the_rest_is_committed() {
+    let (mut whole, mut pending) = (0, 0);
+    let operations = before_each_operation(|at| {
+        let scene = Scene::new(false);
+        // All of a mailbox in one commit.
+        let mut transfer = scene.writer.engine.transfer(scene.source.clone());
+        let mut writing = Driven::new(async move {
+            let mut outcomes = Vec::new();
+            while let Some(outcome) = transfer.next().await {
+                outcomes.push(outcome);
+            }
+            (transfer.finish().await.unwrap(), outcomes)
+        });
+        let packs = keys(&scene.store, "packs/").len();
+        assert!(scene.writer.drive_until(&mut writing, || keys(&scene.store, "packs/").len() > packs));
+        // Another takes the place of its commit, with some of the same messages.
+        let some = Memory::new(SOURCE);
+        mail(&some, "carol", &[2, 12]);
+        push(&scene.process(8), some);
+        let asleep = scene.writer.asleep_after(at, writing);
+        let stored = || delivered(&scene.process(600)).0.keys().filter(|(mailbox, ..)| mailbox == "carol").count();
+        let is_too_late = stored() == 3;
+        forget(&scene.process(9), "carol");
+        let is_over = asleep.is_done();
+        let (report, outcomes) = asleep.wake();
+        report.ledger.verify().unwrap();
+        let is_told = |outcome: &&Outcome| *outcome.mailbox == name("carol");
+        let told = outcomes.iter().filter(is_told).count();
+        let stored = stored();
+        // It was forgotten after all of it was committed, or it is there, or it is not told.
+        assert!(is_too_late || told == stored, "before operation {at}: {told} told, {stored} there");
+        whole += u64::from(stored == 3);
+        pending += report.ledger.messages.pending;
+        is_over
+    });
+    assert!(operations > 10 && whole > 0 && pending > 0, "{operations} operations, {whole} whole, {pending} pending");
 }
 
 #[test]
@@ -266,6 +305,47 @@ fn a_sweeper_that_sleeps_while_another_sweeps_and_mail_is_forgotten_and_pushed_a
         is_over
     });
     assert!(operations > 30, "{operations} operations");
+}
+
+#[test]
+fn a_sweeper_that_slept_over_its_sweep_and_fences_a_chain_but_not_yet_the_journals_lets_nothing_through() {
+    let (mut fenced, mut stored) = (0, 0);
+    let operations = before_each_operation(|at| {
+        let scene = Scene::new(true);
+        let what = format!("before operation {at}");
+        // A sweep is marked, and two carry it out: one sleeps before it looks who writes, until it is done.
+        let marker = Process::new(&scene.store, &scene.clock, 5);
+        let mut marking = marker.sweep();
+        assert!(marker.drive_until(&mut marking, || is_there(&scene.store, "sweeps/0000000000000001")));
+        drop(marking);
+        let late = Process::new(&scene.store, &scene.clock, 6);
+        let mut sleeping = late.sweep();
+        assert!(late.drive_until(&mut sleeping, || late.paused.has_come_to("sweeps/0000000000000001-verdict")));
+        sweep(&scene.process(7));
+        let before = keys(&scene.store, "runs/");
+        let mut writing = scene.writer.transfer(&scene.source);
+        let fence = || {
+            let record = keys(&scene.store, "runs/").into_iter().find(|key| !before.contains(key));
+            record.map(|record| format!("{}1", &record[..record.len() - 1]))
+        };
+        scene.writer.drive_until(&mut writing, || fence().is_some());
+        let asleep = scene.writer.asleep_after(at, writing);
+        let fence = fence().unwrap();
+        let is_over = asleep.is_done();
+        // The late one fences the writer's chain in the name of a sweep that is over, and sleeps again.
+        let is_fenced = late.drive_until(&mut sleeping, || is_there(&scene.store, &fence)) && !is_over;
+        for seed in 500..502 {
+            sweep(&scene.process(seed));
+        }
+        let (report, outcomes) = asleep.wake();
+        late.paused.release();
+        late.drive(&mut sleeping);
+        report.ledger.verify().unwrap();
+        (fenced, stored) = (fenced + u64::from(is_fenced), stored + report.ledger.messages.stored);
+        scene.verify(&outcomes, &what);
+        is_over
+    });
+    assert!(operations > 10 && fenced > 5 && stored > 0, "{operations} operations, {fenced} fenced, {stored} stored");
 }
 
 #[test]
