@@ -101,14 +101,19 @@ pub(super) struct Lane {
     pub(super) pack_memory: Option<PackMemory>,
     /// Pays for the batch that is read.
     pub(super) batch_permit: Option<BatchPermit>,
-    pack: Option<PackWriter>,
-    pending: Pending,
     dissector: Dissector,
     hasher: Hasher,
-    packer: Packer,
     buffer: Vec<u8>,
     items: vec::IntoIter<Item>,
     current: Option<Current>,
+    hold: Hold,
+}
+
+/// Where the pieces of messages go.
+struct Hold {
+    packer: Packer,
+    pack: Option<PackWriter>,
+    pending: Pending,
     output: Output,
 }
 
@@ -150,15 +155,17 @@ impl Lane {
             _permit: permit,
             pack_memory: Some(pack_memory),
             batch_permit: None,
-            pack: None,
-            pending: Pending::default(),
             dissector: Dissector::new(settings.cuts, settings.limits.clone()),
             hasher: context.domain.hasher(),
-            packer: Packer::new(context.effort.level())?,
             buffer: vec![0; CHUNK],
             items: Vec::new().into_iter(),
             current: None,
-            output: Output::default(),
+            hold: Hold {
+                packer: Packer::new(context.effort.level())?,
+                pack: None,
+                pending: Pending::default(),
+                output: Output::default(),
+            },
         })
     }
 
@@ -172,24 +179,24 @@ impl Lane {
     pub(super) fn take_back(&mut self, mut recipes: Vec<u8>) {
         if recipes.capacity() <= RECIPES_KEPT {
             recipes.clear();
-            self.output.recipes = recipes;
+            self.hold.output.recipes = recipes;
         }
     }
 
     /// Whether it has no pack to write to.
     pub(super) fn lacks_pack(&self) -> bool {
-        self.pack.is_none()
+        self.hold.pack.is_none()
     }
 
     /// Whether there is anything in its pack.
     pub(super) fn has_content(&self) -> bool {
-        self.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty())
+        self.hold.pack.as_ref().is_some_and(|pack| !pack.rows().is_empty())
     }
 
     /// Begins a pack, in which pieces are compressed at this level.
     pub(super) fn begin_pack(&mut self, pack: PackWriter, level: i32) -> Result<()> {
-        self.packer.set_level(level)?;
-        self.pack = Some(pack);
+        self.hold.packer.set_level(level)?;
+        self.hold.pack = Some(pack);
         Ok(())
     }
 
@@ -197,13 +204,13 @@ impl Lane {
     pub(super) fn advance(&mut self, context: &LaneContext) -> Result<(Step, Output)> {
         let mut turn = 0;
         let step = loop {
-            let full = self.pack.as_ref().is_some_and(|pack| {
+            let full = self.hold.pack.as_ref().is_some_and(|pack| {
                 // A chunk completes at most one large piece, and many small ones.
-                pack.len() >= context.pack_target || pack.rows().len() + self.pending.len() >= pack::ROWS_MAX / 2
+                pack.len() >= context.pack_target || pack.rows().len() + self.hold.pending.len() >= pack::ROWS_MAX / 2
             });
             if full {
                 self.store_pending(context)?;
-                self.output.pack = self.finish_pack()?;
+                self.hold.output.pack = self.finish_pack()?;
                 break Step::PackFull;
             }
             if turn >= TURN {
@@ -219,21 +226,17 @@ impl Lane {
         };
         self.store_pending(context)?;
         // Once a row without a place is committed its message is lost.
-        if self.output.messages.iter().flat_map(|message| &message.pieces).any(pieces::is_nowhere) {
+        if self.hold.output.messages.iter().flat_map(|message| &message.pieces).any(pieces::is_nowhere) {
             return Err(Error::internal("a piece was not stored"));
         }
-        Ok((step, std::mem::take(&mut self.output)))
+        Ok((step, std::mem::take(&mut self.hold.output)))
     }
 
     /// Stores the pieces that are pending: where they are is to be known before their messages leave the lane.
     fn store_pending(&mut self, context: &LaneContext) -> Result<()> {
-        let Self { packer, pack, pending, output, current, .. } = self;
-        let Output { messages, octets, .. } = output;
         let mut none = Vec::new();
-        let pieces = current.as_mut().map_or(&mut none, |current| &mut current.pieces);
-        let pack = pack.as_mut();
-        let mut store = Storing { packer, pack, pending, octets, messages, pieces, context, failed: None };
-        store.store_pending()
+        let pieces = self.current.as_mut().map_or(&mut none, |current| &mut current.pieces);
+        self.hold.storing(pieces, context).store_pending()
     }
 
     /// Finishes the open pack, if there is anything in it.
@@ -241,7 +244,7 @@ impl Lane {
         if !self.has_content() {
             return Ok(None);
         }
-        self.pack.take().map(PackWriter::finish).transpose()
+        self.hold.pack.take().map(PackWriter::finish).transpose()
     }
 
     fn begin(&mut self, item: Item, context: &LaneContext) -> Result<usize> {
@@ -271,7 +274,7 @@ impl Lane {
         if !is_known || context.heals() {
             self.dissect(octets, &mut pieces, context)?;
         }
-        self.output.octets.read += octets.len() as u64;
+        self.hold.output.octets.read += octets.len() as u64;
         self.end(item, octets.len() as u64, pieces, None, context)?;
         Ok(octets.len() + 1)
     }
@@ -295,7 +298,7 @@ impl Lane {
         }
         let chunk = &buffer[..filled];
         self.hasher.update(chunk);
-        self.output.octets.read += filled as u64;
+        self.hold.output.octets.read += filled as u64;
         let first = current.length == 0;
         current.length += filled as u64;
         if ended && unreadable.is_none() {
@@ -324,11 +327,9 @@ impl Lane {
     }
 
     fn dissect(&mut self, octets: &[u8], pieces: &mut Vec<Row>, context: &LaneContext) -> Result<()> {
-        let Self { dissector, packer, pack, pending, output, .. } = self;
-        let (Output { messages, octets: counts, .. }, pack) = (output, pack.as_mut());
-        let mut store = Storing { packer, pack, pending, octets: counts, messages, pieces, context, failed: None };
+        let mut store = self.hold.storing(pieces, context);
         for chunk in octets.chunks(CHUNK) {
-            dissector.push(chunk, &mut |piece| store.piece(piece));
+            self.dissector.push(chunk, &mut |piece| store.piece(piece));
         }
         store.failed.map_or(Ok(()), Err)
     }
@@ -344,33 +345,51 @@ impl Lane {
     ) -> Result<()> {
         let digest = self.hasher.finish();
         let is_known = item.known.as_ref().is_some_and(|known| known.is(&digest, reason(quarantine.as_ref())));
-        let Self { dissector, packer, pack, pending, output, .. } = self;
         let recipe = if is_known && !context.heals() {
-            dissector.reset();
+            self.dissector.reset();
             None
         } else {
-            let from = output.recipes.len();
-            let (Output { messages, octets, recipes, .. }, pack) = (&mut *output, pack.as_mut());
-            let pieces = &mut pieces;
-            let mut store = Storing { packer, pack, pending, octets, messages, pieces, context, failed: None };
-            dissector.finish(&mut |piece| store.piece(piece), recipes);
+            let mut recipes = std::mem::take(&mut self.hold.output.recipes);
+            let from = recipes.len();
+            let mut store = self.hold.storing(&mut pieces, context);
+            self.dissector.finish(&mut |piece| store.piece(piece), &mut recipes);
             store.failed.map_or(Ok(()), Err)?;
             if is_known {
                 // Its content was to be stored, if it was not; the recipe is what it was.
-                output.recipes.truncate(from);
+                recipes.truncate(from);
                 pieces.clear();
             }
-            (!is_known).then(|| output.recipes.len() - from)
+            let length = recipes.len() - from;
+            self.hold.output.recipes = recipes;
+            (!is_known).then_some(length)
         };
         let Partial { envelope, position, known, ticket } = item;
-        output.messages.push(Read { envelope, position, known, ticket, digest, length, quarantine, recipe, pieces });
+        self.hold.output.messages.push(Read {
+            envelope,
+            position,
+            known,
+            ticket,
+            digest,
+            length,
+            quarantine,
+            recipe,
+            pieces,
+        });
         Ok(())
+    }
+}
+
+impl Hold {
+    /// Stores pieces of a message, whose rows come to `pieces`.
+    fn storing<'a>(&'a mut self, pieces: &'a mut Vec<Row>, context: &'a LaneContext) -> Storing<'a> {
+        let Self { packer, pack, pending, output: Output { messages, octets, .. } } = self;
+        Storing { packer, pack: pack.as_mut(), pending, octets, messages, pieces, context, failed: None }
     }
 }
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("pack", &self.pack).field("busy", &self.current.is_some()).finish()
+        f.debug_struct("Lane").field("pack", &self.hold.pack).field("busy", &self.current.is_some()).finish()
     }
 }
 

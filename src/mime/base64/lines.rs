@@ -105,10 +105,13 @@ mod vectors {
         }
     }
 
-    /// Decodes line after line with `decode_line`. That gets the characters of a line and the octets that they stand for, followed by `beyond` more; it must have written to all
-    /// octets of the line if it says true, that its characters are the alphabet's.
+    /// Decodes line after line with `decode_line`. That gets the characters of a line and the octets that they stand for, followed by `beyond` more, and says whether the characters
+    /// are the alphabet's.
+    ///
+    /// # Safety
+    /// When `decode_line` says true it has written to all octets that its line stands for.
     #[inline(always)]
-    fn decode_lines(
+    unsafe fn decode_lines(
         layout: Layout,
         input: &[u8],
         decoded: &mut Vec<u8>,
@@ -129,7 +132,7 @@ mod vectors {
             done += 1;
         }
         let length = decoded.len() + done * content;
-        // SAFETY: there is room for as many lines, and `decode_line` has written to all of each.
+        // SAFETY: there is room for as many lines, and `decode_line` has written to all of each, as the caller says.
         unsafe { decoded.set_len(length) };
         done
     }
@@ -144,7 +147,10 @@ mod vectors {
 
         #[target_feature(enable = "avx2")]
         pub(super) fn decode(layout: Layout, input: &[u8], decoded: &mut Vec<u8>) -> usize {
-            decode_lines(layout, input, decoded, BEYOND, |characters, octets| decode_line(characters, octets))
+            // SAFETY: vector after vector is written from the line's first octet to its last.
+            unsafe {
+                decode_lines(layout, input, decoded, BEYOND, |characters, octets| decode_line(characters, octets))
+            }
         }
 
         #[inline]
@@ -225,7 +231,10 @@ mod vectors {
 
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
         pub(super) fn decode(layout: Layout, input: &[u8], decoded: &mut Vec<u8>) -> usize {
-            decode_lines(layout, input, decoded, BEYOND, |characters, octets| decode_line(characters, octets))
+            // SAFETY: vector after vector is written from the line's first octet to its last.
+            unsafe {
+                decode_lines(layout, input, decoded, BEYOND, |characters, octets| decode_line(characters, octets))
+            }
         }
 
         #[inline]
