@@ -126,6 +126,7 @@ fn dissect(dissector: &mut Dissector, message: &[u8], slice: usize) -> (Vec<u8>,
         dissector.push(slice, &mut |piece| pieces.push(piece.to_vec()));
     }
     let outcome = dissector.finish(&mut |piece| pieces.push(piece.to_vec()), &mut recipe);
+    assert_eq!(outcome.rebuilt, outcome.length);
     (recipe, pieces, outcome)
 }
 

@@ -30,6 +30,7 @@ fn dissect(dissector: &mut Dissector, message: &[u8], slice: usize) -> (Vec<u8>,
         dissector.push(slice, &mut |piece| pieces.push(piece.to_vec()));
     }
     let outcome = dissector.finish(&mut |piece| pieces.push(piece.to_vec()), &mut recipe);
+    assert_eq!(outcome.rebuilt, outcome.length);
     assert_eq!((outcome.length, outcome.pieces), (message.len() as u64, pieces.len() as u64));
     (recipe, pieces)
 }

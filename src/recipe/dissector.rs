@@ -22,6 +22,8 @@ pub struct Dissector {
 pub struct Dissected {
     /// Octets of the message.
     pub length: u64,
+    /// Octets that recipe and pieces stand for. Whoever stores them should see that these are as many: if they are not, that is a defect of mailrail, and the message would not come back.
+    pub rebuilt: u64,
     /// Pieces given out.
     pub pieces: u64,
     /// What was wrong with its structure.
@@ -59,9 +61,10 @@ impl Dissector {
         recipe.number(taker.span_count);
         recipe.extend_from_slice(&taker.spans);
         recipe.extend_from_slice(&taker.literals);
-        let Counts { length, pieces, base64_parts, base64_exact, base64_octets, base64_decoded } = taker.counts;
+        let Counts { length, rebuilt, pieces, base64_parts, base64_exact, base64_octets, base64_decoded } =
+            taker.counts;
         taker.reset();
-        Dissected { length, pieces, defects, base64_parts, base64_exact, base64_octets, base64_decoded }
+        Dissected { length, rebuilt, pieces, defects, base64_parts, base64_exact, base64_octets, base64_decoded }
     }
 
     /// Drops the message as far as it came, and is ready for the next one.
@@ -82,6 +85,7 @@ impl Dissector {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     length: u64,
+    rebuilt: u64,
     pieces: u64,
     base64_parts: u64,
     base64_exact: u64,
@@ -403,6 +407,7 @@ impl Taker {
     }
 
     fn span(&mut self, form: Form) {
+        self.counts.rebuilt = self.counts.rebuilt.saturating_add(form.rebuilt_len().unwrap_or(u64::MAX));
         form.encode(&mut self.spans);
         self.span_count += 1;
     }

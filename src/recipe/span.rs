@@ -210,7 +210,7 @@ impl Form {
     }
 
     /// Octets of the message that it stands for; `None` if that is more than 64 bits hold.
-    fn rebuilt_len(&self) -> Option<u64> {
+    pub(super) fn rebuilt_len(&self) -> Option<u64> {
         match self {
             Self::Literal { octets } => Some(*octets),
             Self::Verbatim { content } | Self::Run { content } => Some(content.octets),

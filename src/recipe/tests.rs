@@ -23,6 +23,7 @@ fn dissect_with(dissector: &mut Dissector, message: &[u8], slices: &[usize]) -> 
         rest = later;
     }
     let outcome = dissector.finish(&mut |piece| pieces.push(piece.to_vec()), &mut recipe);
+    assert_eq!(outcome.rebuilt, outcome.length);
     Dissection { recipe, pieces, outcome }
 }
 

@@ -352,8 +352,11 @@ impl Lane {
             let mut recipes = std::mem::take(&mut self.hold.output.recipes);
             let from = recipes.len();
             let mut store = self.hold.storing(&mut pieces, context);
-            self.dissector.finish(&mut |piece| store.piece(piece), &mut recipes);
+            let dissected = self.dissector.finish(&mut |piece| store.piece(piece), &mut recipes);
             store.failed.map_or(Ok(()), Err)?;
+            if dissected.rebuilt != dissected.length {
+                return Err(Error::internal("a recipe does not stand for all of its message"));
+            }
             if is_known {
                 // Its content was to be stored, if it was not; the recipe is what it was.
                 recipes.truncate(from);
