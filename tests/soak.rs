@@ -32,6 +32,8 @@ const SWEEP_EVERY: u64 = 20;
 const BUDGET: u64 = 64 << 20;
 /// What the first part of a run, in which caches fill, may be exceeded by at the end.
 const SLACK: u64 = 8 << 20;
+/// The same in the few seconds of a run for which no time is told: by then two workers may not once have had all that the budget lets them have at the same time, which is up to 32 MiB more.
+const SLACK_OF_SHORT_RUN: u64 = 40 << 20;
 
 /// The messages of the mailboxes that live.
 type Mail = BTreeMap<u64, Vec<Bytes>>;
@@ -68,7 +70,8 @@ fn a_process_that_goes_on_for_long_holds_no_more_and_gets_no_slower() {
     assert!(most(late, |s| s.files) <= most(early, |s| s.files) + 2, "files stay open");
     assert!(most(late, |s| s.threads) <= most(early, |s| s.threads), "threads stay");
     let (before, after) = (most(early, |s| s.resident), most(late, |s| s.resident));
-    assert!(after <= before + SLACK, "resident memory grew from {before} to {after} octets");
+    let slack = if seconds.is_some() { SLACK } else { SLACK_OF_SHORT_RUN };
+    assert!(after <= before + slack, "resident memory grew from {before} to {after} octets");
     assert!(after <= BUDGET + (64 << 20), "{after} octets resident");
     let (before, after) = (most(early, |s| s.stored), most(late, |s| s.stored));
     assert!(after <= before + before / 4, "the repository grew from {before} to {after} octets");
