@@ -70,14 +70,7 @@ fn what_a_writer_left_to_another_is_not_acknowledged_if_it_is_forgotten_before_t
     let operations = before_each_operation(|at| {
         let scene = Scene::new(false);
         // All of a mailbox in one commit.
-        let mut transfer = scene.writer.engine.transfer(scene.source.clone());
-        let mut writing = Driven::new(async move {
-            let mut outcomes = Vec::new();
-            while let Some(outcome) = transfer.next().await {
-                outcomes.push(outcome);
-            }
-            (transfer.finish().await.unwrap(), outcomes)
-        });
+        let mut writing = scene.writer.transfer_of(scene.source.clone());
         let packs = keys(&scene.store, "packs/").len();
         assert!(scene.writer.drive_until(&mut writing, || keys(&scene.store, "packs/").len() > packs));
         // Another takes the place of its commit, with some of the same messages.

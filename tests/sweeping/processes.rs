@@ -5,7 +5,7 @@ use crate::world::{resources, settings};
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
-use mailrail::source::Memory;
+use mailrail::source::{Memory, Source};
 use mailrail::store::{Created, Listed, MemoryStore, Payload, Store};
 use mailrail::sweep::SweepReport;
 use mailrail::testing::ManualClock;
@@ -42,7 +42,12 @@ impl Process {
     }
 
     pub(crate) fn transfer(&self, source: &Memory) -> Driven<(Report, Vec<Outcome>)> {
-        let mut transfer = self.engine.transfer(Drip(Arc::new(source.clone()), 1));
+        self.transfer_of(Drip(Arc::new(source.clone()), 1))
+    }
+
+    /// The same of any source, with as many messages in a batch as it gives.
+    pub(crate) fn transfer_of(&self, source: impl Source) -> Driven<(Report, Vec<Outcome>)> {
+        let mut transfer = self.engine.transfer(source);
         Driven::new(async move {
             let mut outcomes = Vec::new();
             while let Some(outcome) = transfer.next().await {
