@@ -23,7 +23,7 @@ pub(crate) async fn run(common: &Common, arguments: Stats) -> Result<Status, Fai
         print_json(object(&statistics, json!({ "stored_bytes": stored(&statistics), "history": history }))?)?;
     } else {
         let mut account = Account::default();
-        account.heading(format!("Repository {}", path.display()));
+        account.heading(format!("Repository {path}"));
         add(&mut account, &statistics);
         history(&mut account, &runs);
         account.print()?;
