@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
 use mailrail::repository::{RunId, SlotId};
-use mailrail::store::{StoreOptions, StoreUrl};
+use mailrail::store::{StoreOptions, StoreUrl, Writers};
 use mailrail::{Compression, Engine, Protection, Repository, Resources, Settings};
 use std::env;
 use std::path::PathBuf;
@@ -101,6 +101,9 @@ pub(crate) struct Common {
     /// An option of the repository's store, such as endpoint=https://s3.example or region=eu-west-2. Can be given more than once. (Credentials are better in the environment: others see this.)
     #[arg(long = "store-option", global = true, value_name = "NAME=VALUE", value_parser = values::store_option)]
     store_options: Vec<(String, String)>,
+    /// I vouch that no two processes ever write to the repository at once: for a store that can tell none of two writers that the other came first. Without that, such a store is refused.
+    #[arg(long, global = true)]
+    single_writer: bool,
     /// No progress and no account; warnings and errors only. (What `ls` and `stats` were asked for, they print.)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -209,6 +212,9 @@ pub(crate) struct Stats {
     /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
     pub(crate) repository: StoreUrl,
+    /// Try whether the store keeps what writers rely on, and tell only that. It writes some 300 kB, and deletes them. There need not be a repository.
+    #[arg(long)]
+    pub(crate) probe: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -358,7 +364,8 @@ impl Common {
 
     /// How to speak to the repository's store: as the environment says, and these options before it.
     pub(crate) fn store_options(&self) -> StoreOptions {
-        let environment = StoreOptions::from_environment();
+        let writers = if self.single_writer { Writers::One } else { Writers::Any };
+        let environment = StoreOptions::from_environment().writers(writers);
         self.store_options.iter().fold(environment, |options, (name, value)| options.option(name, value))
     }
 

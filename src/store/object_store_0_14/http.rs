@@ -27,6 +27,9 @@ use tokio::runtime::Handle;
 /// How long a connection may take to come about.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
+/// How long a connection is kept that nobody uses: shorter than servers keep theirs, of which the shortest known is 5 s. A request on one that a server is just closing fails.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
 /// Hosts that give credentials to what runs on a machine of their cloud. Elsewhere there is nobody.
 const METADATA_HOSTS: [&str; 4] = ["169.254.169.254", "169.254.170.2", "metadata", "metadata.google.internal"];
 
@@ -82,6 +85,7 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Box<dyn StdError +
         .tls_backend_preconfigured(tls)
         .https_only(!allows_http)
         .redirect(Policy::none())
+        .pool_idle_timeout(IDLE_MAX)
         .connect_timeout(connect.map_or(CONNECT_MAX, Duration::from_secs))
         .user_agent(agent)
         .http1_only();

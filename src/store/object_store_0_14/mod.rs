@@ -195,7 +195,8 @@ impl ObjectStore014 {
             }
         });
         let objects = pages.map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
-        Ok(objects.try_filter_map(move |object| ready(self.found(object, &prefix))).boxed())
+        // Who chains it to another may ask on behind its end.
+        Ok(objects.try_filter_map(move |object| ready(self.found(object, prefix))).fuse().boxed())
     }
 
     /// What a listing says of one object.

@@ -61,6 +61,15 @@ fn what_others_have_under_the_prefix_and_beside_it_is_not_listed() {
 }
 
 #[test]
+fn a_listing_may_be_asked_on_behind_its_end() {
+    let store = in_memory("a");
+    let mut listing = store.list("");
+    for _ in 0..3 {
+        assert!(block_on(listing.next()).is_none());
+    }
+}
+
+#[test]
 fn what_is_no_key_no_prefix_or_no_range_is_refused() {
     let store = in_memory("");
     let kind = |error: Error| error.kind();

@@ -14,7 +14,7 @@ mod s3;
 
 pub use options::StoreOptions;
 
-use super::{FileStore, MemoryStore, Store};
+use super::{FileStore, Findings, MemoryStore, ProbedStore, Store, probe};
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -87,18 +87,32 @@ impl StoreUrl {
         match &self.0 {
             Place::Directory(path) => Ok(Arc::new(FileStore::open_or_create(path)?)),
             Place::Memory => Ok(Arc::new(MemoryStore::new())),
-            Place::Bucket { cloud, bucket, prefix } => open_bucket(*cloud, bucket, prefix, options),
+            Place::Bucket { cloud, bucket, prefix } => Ok(Arc::new(open_bucket(*cloud, bucket, prefix, options)?)),
+        }
+    }
+
+    /// [Probes](probe) the store, unless one opened with these options, or with clones of them, was probed before.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and what the store reports.
+    ///
+    /// # Cancel safety
+    /// As that of [`probe`].
+    pub async fn findings(&self, options: &StoreOptions) -> Result<Findings> {
+        match &self.0 {
+            Place::Bucket { cloud, bucket, prefix } => open_bucket(*cloud, bucket, prefix, options)?.findings().await,
+            _ => probe(self.open(options)?).await,
         }
     }
 }
 
 #[cfg(not(feature = "cloud"))]
-fn open_bucket(cloud: Cloud, _: &str, _: &str, _: &StoreOptions) -> Result<Arc<dyn Store>> {
+fn open_bucket(cloud: Cloud, _: &str, _: &str, _: &StoreOptions) -> Result<ProbedStore> {
     Err(missing(cloud))
 }
 
 #[cfg(feature = "cloud")]
-fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ProbedStore> {
     let store: Arc<dyn object_store::ObjectStore> = match cloud {
         #[cfg(feature = "s3")]
         Cloud::S3 => Arc::new(s3::open(bucket, options)?),
@@ -109,8 +123,10 @@ fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions)
         #[allow(unreachable_patterns, reason = "reachable unless all three features are there")]
         _ => return Err(missing(cloud)),
     };
-    let store = super::object_store_0_14::ObjectStore014::new(store, prefix)?;
-    Ok(Arc::new(store.multipart(cloud::multipart(options)?)))
+    let store = super::object_store_0_14::ObjectStore014::new(store, prefix)?.multipart(cloud::multipart(options)?);
+    // Two servers may have a bucket of this name.
+    let endpoint = options.get("endpoint").map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+    Ok(options.probed(Arc::new(store), format!("{}://{bucket}{endpoint}", cloud.scheme())))
 }
 
 #[allow(dead_code, reason = "used unless all three features are there")]

@@ -1,8 +1,13 @@
 //! How a store is spoken to.
 
+#[cfg(feature = "cloud")]
+use crate::store::{ProbedStore, Store};
+use crate::store::{Probes, Writers};
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
+#[cfg(feature = "cloud")]
+use std::sync::Arc;
 
 /// The environment variables that say how to speak to a store begin with one of these, or are one.
 const VARIABLES: [&str; 7] =
@@ -29,6 +34,9 @@ const VARIABLES: [&str; 7] =
 pub struct StoreOptions {
     environment: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
+    writers: Writers,
+    /// Shared by clones: a store is probed once for all that are opened with these.
+    probes: Probes,
 }
 
 impl StoreOptions {
@@ -47,7 +55,7 @@ impl StoreOptions {
         };
         let variables =
             env::vars_os().filter_map(text).filter(|(name, value)| is_about_stores(name) && !value.is_empty());
-        Self { environment: variables.collect(), options: BTreeMap::new() }
+        Self { environment: variables.collect(), ..Self::default() }
     }
 
     /// With an environment variable in place of the process's own.
@@ -62,6 +70,18 @@ impl StoreOptions {
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.insert(name.into(), value.into());
         self
+    }
+
+    /// Who writes: any number at once, unless it is said otherwise. (A store in a bucket is [probed](crate::store::ProbedStore) before it is written to.)
+    #[must_use]
+    pub fn writers(self, writers: Writers) -> Self {
+        Self { writers, ..self }
+    }
+
+    /// The store, probed before it is written to. What was found is shared by clones of these options.
+    #[cfg(feature = "cloud")]
+    pub(super) fn probed(&self, store: Arc<dyn Store>, name: String) -> ProbedStore {
+        ProbedStore::new(store, name, self.writers, self.probes.clone())
     }
 
     #[cfg(feature = "cloud")]
@@ -90,6 +110,6 @@ impl StoreOptions {
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.environment.keys().chain(self.options.keys()).collect();
-        f.debug_tuple("StoreOptions").field(&names).finish()
+        f.debug_struct("StoreOptions").field("names", &names).field("writers", &self.writers).finish_non_exhaustive()
     }
 }
