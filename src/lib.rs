@@ -70,8 +70,8 @@ pub mod sink;
 pub mod source;
 pub mod store;
 pub mod sweep;
-#[cfg(any(test, feature = "testing"))]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+#[cfg(any(test, feature = "conformance"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
 pub mod testing;
 pub mod transfer;
 mod wire;

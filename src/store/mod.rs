@@ -4,12 +4,21 @@ mod file;
 pub mod files;
 mod key;
 mod memory;
+#[cfg(feature = "object-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "object-store")))]
+pub mod object_store_0_14;
+mod probe;
+mod probed;
 mod retrying;
+mod url;
 
 pub use file::FileStore;
 pub use key::{check_key, check_prefix};
 pub use memory::MemoryStore;
+pub use probe::{Findings, Writers, probe};
+pub use probed::{ProbedStore, Probes};
 pub use retrying::{Retries, RetryingStore};
+pub use url::{StoreOptions, StoreUrl};
 
 use crate::error::{Error, Result};
 use bytes::Bytes;

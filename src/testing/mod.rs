@@ -1,24 +1,45 @@
 //! Test doubles for embedders and for this crate's own tests, and conformance suites for what they implement.
 //!
-//! The doubles are deterministic: none of them sleeps, reads a clock or draws randomness.
+//! The doubles are deterministic: none of them sleeps, reads a clock or draws randomness. The feature `conformance` brings the suites alone, `testing` both.
 
 pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
 mod counting;
+#[cfg(any(test, feature = "testing"))]
 mod faulty;
+#[cfg(any(test, feature = "testing"))]
 mod seams;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod sink;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod source;
+#[cfg(any(test, feature = "testing"))]
 mod stalled;
+#[cfg(any(test, feature = "testing"))]
 mod throttled;
 
 pub use conformance::store_conformance;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use counting::{Count, CountingStore};
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use faulty::{Fault, FaultyStore, Plan};
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use seams::{ManualClock, SeededRandomness};
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use stalled::{StallHandle, StalledStore};
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use throttled::ThrottledStore;
 
 /// The operations of a [`Store`](crate::store::Store).
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "as the trait that it mirrors")]
 pub enum Operation {

@@ -7,6 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
 use mailrail::repository::{RunId, SlotId};
+use mailrail::store::{StoreOptions, StoreUrl, Writers};
 use mailrail::{Compression, Engine, Protection, Repository, Resources, Settings};
 use std::env;
 use std::path::PathBuf;
@@ -97,6 +98,12 @@ pub(crate) struct Common {
     /// Keep the dedup index in this directory: for repositories of tens of millions of attachments. It takes a quarter of the memory, and is made anew if it is lost.
     #[arg(long, global = true, value_name = "DIR")]
     index: Option<PathBuf>,
+    /// An option of the repository's store, such as endpoint=https://s3.example or region=eu-west-2. Can be given more than once. (Credentials are better in the environment: others see this.)
+    #[arg(long = "store-option", global = true, value_name = "NAME=VALUE", value_parser = values::store_option)]
+    store_options: Vec<(String, String)>,
+    /// I vouch that no two processes ever write to the repository at once: for a store that can tell none of two writers that the other came first. Without that, such a store is refused.
+    #[arg(long, global = true)]
+    single_writer: bool,
     /// No progress and no account; warnings and errors only. (What `ls` and `stats` were asked for, they print.)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -107,9 +114,9 @@ pub(crate) struct Push {
     /// Where the mail is: maildir:DIR (all Maildirs under it), mbox:PATH (a file or a tree of them), eml:DIR (a tree of files).
     #[arg(value_parser = a_place())]
     pub(crate) source: Place,
-    /// The repository: a directory, or a file:// URL. Created if there is nothing.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://). Created if there is nothing.
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Create the repository without encryption, or push to one that has none whatever the environment says.
     #[arg(long)]
     pub(crate) no_encryption: bool,
@@ -126,9 +133,9 @@ pub(crate) struct Push {
 
 #[derive(Args, Debug)]
 pub(crate) struct Restore {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Where the mail goes: maildir:DIR, mbox:DIR or eml:DIR. Nothing that is there is overwritten.
     #[arg(value_parser = a_place())]
     pub(crate) sink: Place,
@@ -145,16 +152,16 @@ pub(crate) struct Compare {
     /// Where the mail is: maildir:DIR, mbox:PATH or eml:DIR.
     #[arg(value_parser = a_place())]
     pub(crate) source: Place,
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Read every pack, verify every blob, and rebuild every message.
     #[arg(long)]
     pub(crate) read_data: bool,
@@ -165,9 +172,9 @@ pub(crate) struct Check {
 
 #[derive(Args, Debug)]
 pub(crate) struct Repair {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Read every pack to find what is damaged, not only those that a check has marked.
     #[arg(long)]
     pub(crate) read_data: bool,
@@ -179,9 +186,9 @@ pub(crate) struct Repair {
 
 #[derive(Args, Debug)]
 pub(crate) struct Recover {
-    /// The repository: a directory, or a file:// URL. Nothing is written to it.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://). Nothing is written to it.
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Where the mail goes: maildir:DIR, mbox:DIR or eml:DIR. Nothing that is there is overwritten.
     #[arg(value_parser = a_place())]
     pub(crate) sink: Place,
@@ -189,9 +196,9 @@ pub(crate) struct Recover {
 
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// List the messages of this mailbox.
     #[arg(value_parser = a_mailbox())]
     pub(crate) mailbox: Option<MailboxName>,
@@ -202,27 +209,30 @@ pub(crate) struct Ls {
 
 #[derive(Args, Debug)]
 pub(crate) struct Stats {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
+    /// Try whether the store keeps what writers rely on, and tell only that. It writes some 300 kB, and deletes them. There need not be a repository.
+    #[arg(long)]
+    pub(crate) probe: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Quarantine {
     /// Lists the messages in quarantine, with the reason of each.
     Ls {
-        /// The repository: a directory, or a file:// URL.
+        /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
         #[arg(value_parser = a_repository())]
-        repository: PathBuf,
+        repository: StoreUrl,
         /// Only those of this mailbox.
         #[arg(value_parser = a_mailbox())]
         mailbox: Option<MailboxName>,
     },
     /// Writes what could be read of the messages in quarantine to files. None of them is the message that it was.
     Export {
-        /// The repository: a directory, or a file:// URL.
+        /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
         #[arg(value_parser = a_repository())]
-        repository: PathBuf,
+        repository: StoreUrl,
         /// Where the files go: MAILBOX/FOLDER/MESSAGE below this directory. Nothing that is there is overwritten.
         directory: PathBuf,
         /// Only those of this mailbox. Can be given more than once.
@@ -233,9 +243,9 @@ pub(crate) enum Quarantine {
 
 #[derive(Args, Debug)]
 pub(crate) struct Approve {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// The run, as `push` and `stats` name it.
     pub(crate) run: RunId,
     /// Why it is good enough.
@@ -259,9 +269,9 @@ pub(crate) enum KeyCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct KeyAdd {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// The new key: a file of exactly 32 raw octets.
     #[arg(
         long,
@@ -280,9 +290,9 @@ pub(crate) struct KeyAdd {
 
 #[derive(Args, Debug)]
 pub(crate) struct KeyRemove {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// The key's id, as `key ls` has it.
     pub(crate) id: SlotId,
     /// Remove it even if it is the key that is used to open the repository now.
@@ -292,16 +302,16 @@ pub(crate) struct KeyRemove {
 
 #[derive(Args, Debug)]
 pub(crate) struct KeyLs {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Forget {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Forget this mailbox, or with --before what it held. Can be given more than once.
     #[arg(long = "mailbox", value_name = "NAME", value_parser = a_mailbox(), conflicts_with = "all")]
     pub(crate) mailboxes: Vec<MailboxName>,
@@ -315,9 +325,9 @@ pub(crate) struct Forget {
 
 #[derive(Args, Debug)]
 pub(crate) struct Sweep {
-    /// The repository: a directory, or a file:// URL.
+    /// The repository: a directory, or an URL (s3://BUCKET/PREFIX, az://, gs://, file://).
     #[arg(value_parser = a_repository())]
-    pub(crate) repository: PathBuf,
+    pub(crate) repository: StoreUrl,
     /// Delete nothing, and tell what would be deleted.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -352,6 +362,13 @@ impl Common {
         }
     }
 
+    /// How to speak to the repository's store: as the environment says, and these options before it.
+    pub(crate) fn store_options(&self) -> StoreOptions {
+        let writers = if self.single_writer { Writers::One } else { Writers::Any };
+        let environment = StoreOptions::from_environment().writers(writers);
+        self.store_options.iter().fold(environment, |options, (name, value)| options.option(name, value))
+    }
+
     /// Whether a key was given on the command line.
     pub(crate) fn names_key(&self) -> bool {
         self.key_file.is_some() || self.password_file.is_some()
@@ -375,7 +392,7 @@ fn a_place() -> impl TypedValueParser<Value = Place> {
     OsStringValueParser::new().try_map(Place::parse)
 }
 
-fn a_repository() -> impl TypedValueParser<Value = PathBuf> {
+fn a_repository() -> impl TypedValueParser<Value = StoreUrl> {
     OsStringValueParser::new().try_map(place::repository)
 }
 

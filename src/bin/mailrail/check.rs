@@ -24,7 +24,7 @@ pub(crate) async fn run(common: &Common, arguments: Check) -> Result<Status, Fai
         print_json(object(&report, more)?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Checked {}", path.display()));
+        account.heading(format!("Checked {path}"));
         add(&mut account, &report, read_data, elapsed);
         account.print()?;
     }

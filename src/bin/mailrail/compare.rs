@@ -23,7 +23,7 @@ pub(crate) async fn run(common: &Common, arguments: Compare) -> Result<Status, F
         print_json(object(&report, json!({ "elapsed_seconds": elapsed.as_secs_f64() }))?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Compared {source} with {}", path.display()));
+        account.heading(format!("Compared {source} with {path}"));
         add(&mut account, &report, elapsed);
         account.print()?;
     }

@@ -28,7 +28,7 @@ pub(crate) async fn run(common: &Common, arguments: Forget) -> Result<Status, Fa
         print_json(object(&report, json!({ "before": before }))?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Forgot in {}", path.display()));
+        account.heading(format!("Forgot in {path}"));
         account.count("mailboxes", report.mailboxes);
         account.count("nothing to forget", report.untouched);
         account.count("messages", report.messages);

@@ -2,6 +2,7 @@
 
 use mailrail::sink::{self, Sink};
 use mailrail::source::{self, Source};
+use mailrail::store::StoreUrl;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
@@ -72,15 +73,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// Reads where a repository is: a directory, or a `file://` URL of one (RFC 8089).
-pub(crate) fn repository(text: OsString) -> Result<PathBuf, String> {
-    if text.is_empty() {
-        return Err("give a directory".into());
+/// Reads where a repository is: a directory, or the URL of a store. A path need not be Unicode.
+pub(crate) fn repository(text: OsString) -> mailrail::Result<StoreUrl> {
+    match text.into_string() {
+        Ok(text) => text.parse(),
+        Err(path) => Ok(PathBuf::from(path).into()),
     }
-    let Some(text) = text.to_str().filter(|text| text.contains("://")) else { return Ok(text.into()) };
-    let path = text.strip_prefix("file://").and_then(|rest| rest.strip_prefix("localhost").or(Some(rest)));
-    let path = path.filter(|path| path.starts_with('/')).and_then(percent_decoded);
-    path.map(PathBuf::from).ok_or_else(|| "give a directory, or file:// and an absolute path".into())
 }
 
 /// Whether `inner` is `outer` or lies in it, whether or not they exist yet.
@@ -96,23 +94,6 @@ fn resolved(path: &Path) -> PathBuf {
         || path.clone(),
         |(ancestor, real)| real.join(path.strip_prefix(ancestor).unwrap_or_else(|_| Path::new(""))),
     )
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first != b'%' {
-            octets.push(*first);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2)?;
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-        octets.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = behind;
-    }
-    String::from_utf8(octets).ok()
 }
 
 #[cfg(unix)]
@@ -136,18 +117,6 @@ mod tests {
         assert_eq!((place.path(), place.to_string().as_str()), (Path::new("/var/mail/a:b"), "mbox:/var/mail/a:b"));
         for text in ["", "/var/mail", "maildir:", "imap:x", "Maildir:x"] {
             assert!(Place::parse(text.into()).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_repository_is_a_directory_or_a_file_url() {
-        for (text, path) in
-            [("backup", "backup"), ("/b%20c", "/b%20c"), ("file:///b%20c", "/b c"), ("file://localhost/b", "/b")]
-        {
-            assert_eq!(repository(text.into()).unwrap(), Path::new(path), "{text}");
-        }
-        for text in ["", "s3://bucket", "file://host/b", "file://", "file:///%zz", "file:///%+1", "file:///%"] {
-            assert!(repository(text.into()).is_err(), "{text}");
         }
     }
 

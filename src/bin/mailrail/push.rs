@@ -29,10 +29,10 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
     if no_encryption && common.names_key() {
         return Err(Failure::usage("a key and --no-encryption exclude each other"));
     }
-    if is_inside(&path, place.path()) {
+    if path.directory().is_some_and(|path| is_inside(path, place.path())) {
         return Err(Failure::usage("the repository must not be inside of the source"));
     }
-    if is_inside(place.path(), &path) {
+    if path.directory().is_some_and(|path| is_inside(place.path(), path)) {
         return Err(Failure::usage("the source must not be inside of the repository"));
     }
     // Whether there is a source that can be read must be known before a repository is created for it.
@@ -53,7 +53,7 @@ pub(crate) async fn run(common: &Common, arguments: Push) -> Result<Status, Fail
         print_json(as_json(&report, &quarantined, elapsed)?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Pushed {place} to {}", path.display()));
+        account.heading(format!("Pushed {place} to {path}"));
         add(&mut account, &report, &quarantined, elapsed);
         account.print()?;
     }

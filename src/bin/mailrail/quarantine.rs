@@ -22,7 +22,7 @@ pub(crate) async fn run(common: &Common, arguments: Quarantine) -> Result<Status
             list(common, &engine, mailbox).await
         }
         Quarantine::Export { repository: path, directory, mailboxes } => {
-            if is_inside(&directory, &path) {
+            if path.directory().is_some_and(|path| is_inside(&directory, path)) {
                 return Err(Failure::usage("mail must not be exported into the repository"));
             }
             let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 pub(crate) async fn run(common: &Common, arguments: Recover) -> Result<Status, Failure> {
     let Recover { repository: path, sink } = arguments;
-    if is_inside(sink.path(), &path) {
+    if path.directory().is_some_and(|path| is_inside(sink.path(), path)) {
         return Err(Failure::usage("mail must not be recovered into the repository"));
     }
     let started = Instant::now();
@@ -26,7 +26,7 @@ pub(crate) async fn run(common: &Common, arguments: Recover) -> Result<Status, F
         print_json(object(&report, json!({ "elapsed_seconds": elapsed.as_secs_f64() }))?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Recovered {} to {sink}", path.display()));
+        account.heading(format!("Recovered {path} to {sink}"));
         restore::add(&mut account, &report, elapsed);
         account.print()?;
     }

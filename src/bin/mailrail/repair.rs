@@ -24,7 +24,7 @@ pub(crate) async fn run(common: &Common, arguments: Repair) -> Result<Status, Fa
         print_json(object(&report, more)?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Repaired {}", path.display()));
+        account.heading(format!("Repaired {path}"));
         add(&mut account, &report, elapsed);
         account.print()?;
     }

@@ -3,7 +3,9 @@
 use crate::arguments::Common;
 use crate::failure::Failure;
 use crate::secret;
-use mailrail::store::FileStore;
+use futures::TryStreamExt;
+use mailrail::runtime::SystemTimer;
+use mailrail::store::{Retries, RetryingStore, Store, StoreUrl};
 use mailrail::{ErrorKind, Protection, Repository};
 use std::fs;
 use std::io;
@@ -19,52 +21,89 @@ enum Found {
     Others,
 }
 
-/// What may be in a directory that becomes a repository: what a creation that was cut off leaves, and what file systems put at their top.
-const HARMLESS: [&str; 3] = ["keys", ".tmp", "lost+found"];
+/// What may be in a directory that becomes a repository: what a creation that was cut off leaves, and what file systems put at their top, and
+/// what a probe of the store leaves that was cut off.
+const HARMLESS: [&str; 4] = ["keys", ".tmp", "lost+found", "probe"];
 
-/// Opens the repository at `path`.
-pub(crate) async fn open(common: &Common, path: &Path) -> Result<Repository, Failure> {
+/// Opens the repository at `url`.
+pub(crate) async fn open(common: &Common, url: &StoreUrl) -> Result<Repository, Failure> {
     let key = common.key()?;
-    match look(path)? {
-        Found::Repository => opened(path, key).await,
-        _ => Err(Failure::new(format!("there is no repository in '{}'", path.display()))),
-    }
+    let store = match url.directory().map(look).transpose()? {
+        Some(Found::Room | Found::Others) => return Err(absent(url)),
+        Some(Found::Repository) | None => url.open(&common.store_options())?,
+    };
+    opened(store, url, key).await
 }
 
-/// Opens the repository at `path`; creates it if there is nothing yet.
-pub(crate) async fn open_or_create(common: &Common, path: &Path, no_encryption: bool) -> Result<Repository, Failure> {
+/// Opens the repository at `url`; creates it if there is nothing yet.
+pub(crate) async fn open_or_create(
+    common: &Common,
+    url: &StoreUrl,
+    no_encryption: bool,
+) -> Result<Repository, Failure> {
     let key = if no_encryption { None } else { common.key()? };
-    match look(path)? {
-        Found::Repository => opened(path, key).await,
-        Found::Others => Err(Failure::new(format!(
-            "'{}' has other things in it and is no repository; give an empty or a new directory",
-            path.display()
-        ))),
-        Found::Room => {
-            let protection = match key {
-                Some(key) => key,
-                None if no_encryption => Protection::None,
-                None => return Err(Failure::new("a new repository needs a key").advise(secret::ADVICE)),
-            };
-            let store = FileStore::open_or_create(path)?;
-            Ok(Repository::open_or_create(Arc::new(store), protection).await?)
+    match url.directory() {
+        Some(path) => match look(path)? {
+            Found::Repository => opened(url.open(&common.store_options())?, url, key).await,
+            Found::Others => Err(occupied(url)),
+            Found::Room => created(url.open_or_create(&common.store_options())?, key, no_encryption).await,
+        },
+        None => {
+            let store = url.open(&common.store_options())?;
+            match look_into(Arc::clone(&store)).await? {
+                Found::Repository => opened(store, url, key).await,
+                Found::Others => Err(occupied(url)),
+                Found::Room => created(store, key, no_encryption).await,
+            }
         }
     }
 }
 
-async fn opened(path: &Path, key: Option<Protection>) -> Result<Repository, Failure> {
+async fn created(store: Arc<dyn Store>, key: Option<Protection>, no_encryption: bool) -> Result<Repository, Failure> {
+    let protection = match key {
+        Some(key) => key,
+        None if no_encryption => Protection::None,
+        None => return Err(Failure::new("a new repository needs a key").advise(secret::ADVICE)),
+    };
+    Ok(Repository::open_or_create(store, protection).await?)
+}
+
+async fn opened(store: Arc<dyn Store>, url: &StoreUrl, key: Option<Protection>) -> Result<Repository, Failure> {
     let has_key = key.is_some();
-    let protection = key.unwrap_or(Protection::None);
-    let opened = Repository::open(Arc::new(FileStore::open(path)?), protection).await;
-    opened.map_err(|error| {
-        let is_about_keys = error.kind() == ErrorKind::Key;
-        let failure = Failure::from(error);
-        match is_about_keys {
-            true if has_key => failure.advise("give a key that opens it, if it is encrypted"),
-            true => failure.advise("give --key-file FILE or --password-file FILE"),
-            false => failure,
-        }
+    let opened = Repository::open(store, key.unwrap_or(Protection::None)).await;
+    opened.map_err(|error| match error.kind() {
+        ErrorKind::Key if has_key => Failure::from(error).advise("give a key that opens it, if it is encrypted"),
+        ErrorKind::Key => Failure::from(error).advise("give --key-file FILE or --password-file FILE"),
+        ErrorKind::NotFound => absent(url),
+        _ => Failure::from(error),
     })
+}
+
+fn absent(url: &StoreUrl) -> Failure {
+    Failure::new(format!("there is no repository in '{url}'"))
+}
+
+fn occupied(url: &StoreUrl) -> Failure {
+    Failure::new(format!("'{url}' has other things in it and is no repository; give an empty or a new place"))
+}
+
+/// What a bucket has under the prefix.
+async fn look_into(store: Arc<dyn Store>) -> Result<Found, Failure> {
+    // The pauses need not be random: this is asked once.
+    let store = RetryingStore::new(store, Retries::default(), Arc::new(SystemTimer), 0);
+    for config in ["config", "config.copy"] {
+        if store.length(config).await?.is_some() {
+            return Ok(Found::Repository);
+        }
+    }
+    let mut listing = store.list("");
+    while let Some(object) = listing.try_next().await? {
+        let is_harmless = object.key.split('/').next().is_some_and(|name| HARMLESS.contains(&name));
+        if !is_harmless {
+            return Ok(Found::Others);
+        }
+    }
+    Ok(Found::Room)
 }
 
 fn look(path: &Path) -> Result<Found, Failure> {

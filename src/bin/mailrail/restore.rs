@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) async fn run(common: &Common, arguments: Restore) -> Result<Status, Failure> {
     let Restore { repository: path, sink, mailboxes, at } = arguments;
-    if is_inside(sink.path(), &path) {
+    if path.directory().is_some_and(|path| is_inside(sink.path(), path)) {
         return Err(Failure::usage("mail must not be restored into the repository"));
     }
     let started = Instant::now();
@@ -37,7 +37,7 @@ pub(crate) async fn run(common: &Common, arguments: Restore) -> Result<Status, F
         print_json(object(&report, json!({ "elapsed_seconds": elapsed.as_secs_f64() }))?)?;
     } else if !common.quiet {
         let mut account = Account::default();
-        account.heading(format!("Restored {} to {sink}", path.display()));
+        account.heading(format!("Restored {path} to {sink}"));
         add(&mut account, &report, elapsed);
         if at.is_some() && report.mailboxes == 0 {
             account.line("At that time there was nothing in the repository.");

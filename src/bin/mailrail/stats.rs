@@ -8,13 +8,17 @@ use crate::terminal::printable;
 use crate::{repository, values};
 use mailrail::Settings;
 use mailrail::reading::{Run, Statistics};
+use mailrail::store::{StoreUrl, Writers};
 use serde_json::json;
 
 /// The most runs that are shown as text.
 const RUNS_MAX: usize = 10;
 
 pub(crate) async fn run(common: &Common, arguments: Stats) -> Result<Status, Failure> {
-    let Stats { repository: path } = arguments;
+    let Stats { repository: path, probe } = arguments;
+    if probe {
+        return probed(common, &path).await;
+    }
     let engine = common.engine(repository::open(common, &path).await?, Settings::default())?;
     let statistics = engine.statistics().await?;
     let runs = engine.runs().await?;
@@ -23,12 +27,38 @@ pub(crate) async fn run(common: &Common, arguments: Stats) -> Result<Status, Fai
         print_json(object(&statistics, json!({ "stored_bytes": stored(&statistics), "history": history }))?)?;
     } else {
         let mut account = Account::default();
-        account.heading(format!("Repository {}", path.display()));
+        account.heading(format!("Repository {path}"));
         add(&mut account, &statistics);
         history(&mut account, &runs);
         account.print()?;
     }
     Ok(Status::when(statistics.incomplete.is_empty()))
+}
+
+/// What the store's probe finds.
+async fn probed(common: &Common, url: &StoreUrl) -> Result<Status, Failure> {
+    let findings = url.findings(&common.store_options()).await?;
+    let fit = [Writers::Any, Writers::One].map(|writers| findings.is_fit_for(writers));
+    if common.json {
+        print_json(json!({
+            "schema": 1,
+            "fit_for_any_writers": fit[0],
+            "fit_for_one_writer": fit[1],
+            "creating": findings.creating,
+            "reading": findings.reading,
+        }))?;
+    } else {
+        let mut account = Account::default();
+        account.heading(format!("Probed {url}"));
+        account.line(format!("  {findings}"));
+        account.line(match fit {
+            [true, _] => "  Any number of writers may write to it. (That is evidence, and no proof.)",
+            [_, true] => "  One writer may, with --single-writer.",
+            _ => "  Nobody should write to it.",
+        });
+        account.print()?;
+    }
+    Ok(Status::when(fit[0]))
 }
 
 fn add(account: &mut Account, statistics: &Statistics) {

@@ -25,7 +25,7 @@ pub(crate) async fn run(common: &Common, arguments: Sweep) -> Result<Status, Fai
     } else if !common.quiet {
         let mut account = Account::default();
         let did = if dry_run { "Looked at" } else { "Swept" };
-        account.heading(format!("{did} {}", path.display()));
+        account.heading(format!("{did} {path}"));
         add(&mut account, &report, elapsed);
         account.print()?;
     }

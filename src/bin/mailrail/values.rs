@@ -29,6 +29,12 @@ pub(crate) fn octets(text: OsString) -> Vec<u8> {
     text.to_string_lossy().into_owned().into_bytes()
 }
 
+/// An option of a store, as in `region=eu-west-2`. What is wrong is told without the value, which may be a secret.
+pub(crate) fn store_option(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("give NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}
+
 /// A memory budget, as in `64MiB`: a whole number and a unit. `K`, `M` and `G` are powers of 1024, `kB`, `MB` and `GB` of 1000.
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
     let digits = text.trim().trim_end_matches(|letter: char| !letter.is_ascii_digit());
