@@ -2,11 +2,15 @@
 
 mod file;
 pub mod files;
+mod governed;
+mod governor;
 mod key;
 mod memory;
 mod retrying;
 
 pub use file::FileStore;
+pub use governed::GovernedStore;
+pub use governor::{Cost, Governor, GovernorSettings, Multipart, Prices, RequestKind, Usage, Waiting};
 pub use key::{check_key, check_prefix};
 pub use memory::MemoryStore;
 pub use retrying::{Retries, RetryingStore};

@@ -7,16 +7,20 @@ mod counting;
 mod faulty;
 mod seams;
 pub mod sink;
+mod slow;
 pub mod source;
 mod stalled;
 mod throttled;
+mod time;
 
 pub use conformance::store_conformance;
 pub use counting::{Count, CountingStore};
 pub use faulty::{Fault, FaultyStore, Plan};
 pub use seams::{ManualClock, SeededRandomness};
+pub use slow::SlowStore;
 pub use stalled::{StallHandle, StalledStore};
 pub use throttled::ThrottledStore;
+pub use time::VirtualTime;
 
 /// The operations of a [`Store`](crate::store::Store).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
