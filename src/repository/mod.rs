@@ -72,7 +72,7 @@ use crate::pack::{PackId, PackWriter};
 use crate::runtime::{Clock, Executor, Randomness, SystemClock, SystemRandomness, SystemTimer, ThreadPerJob, Timer};
 use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
 use crate::store::{
-    Created, GovernedStore, Governor, Payload, Retries, RetryingStore, Store, read_bounded, read_exact,
+    Cost, Created, GovernedStore, Governor, Payload, Retries, RetryingStore, Store, Usage, read_bounded, read_exact,
 };
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
@@ -265,6 +265,16 @@ impl Repository {
     #[must_use]
     pub fn governor(&self) -> Option<&Governor> {
         self.0.seams.governor.as_ref()
+    }
+
+    /// What was asked of its store so far, as far as that is known.
+    pub(crate) fn usage(&self) -> Usage {
+        self.governor().map(Governor::usage).unwrap_or_default()
+    }
+
+    /// What these requests cost, if that is known.
+    pub(crate) fn cost(&self, requests: &Usage) -> Option<Cost> {
+        Some(self.governor()?.prices().cost(requests))
     }
 
     /// The keys that open this repository.

@@ -3,7 +3,7 @@
 use crate::arguments::Common;
 use crate::failure::Failure;
 use crate::secret;
-use mailrail::store::FileStore;
+use mailrail::store::{FileStore, Prices};
 use mailrail::{ErrorKind, Protection, Repository};
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ const HARMLESS: [&str; 3] = ["keys", ".tmp", "lost+found"];
 pub(crate) async fn open(common: &Common, path: &Path) -> Result<Repository, Failure> {
     let key = common.key()?;
     match look(path)? {
-        Found::Repository => opened(path, key).await,
+        Found::Repository => opened(common, path, key).await,
         _ => Err(Failure::new(format!("there is no repository in '{}'", path.display()))),
     }
 }
@@ -35,7 +35,7 @@ pub(crate) async fn open(common: &Common, path: &Path) -> Result<Repository, Fai
 pub(crate) async fn open_or_create(common: &Common, path: &Path, no_encryption: bool) -> Result<Repository, Failure> {
     let key = if no_encryption { None } else { common.key()? };
     match look(path)? {
-        Found::Repository => opened(path, key).await,
+        Found::Repository => opened(common, path, key).await,
         Found::Others => Err(Failure::new(format!(
             "'{}' has other things in it and is no repository; give an empty or a new directory",
             path.display()
@@ -47,15 +47,17 @@ pub(crate) async fn open_or_create(common: &Common, path: &Path, no_encryption: 
                 None => return Err(Failure::new("a new repository needs a key").advise(secret::ADVICE)),
             };
             let store = FileStore::open_or_create(path)?;
-            Ok(Repository::open_or_create(Arc::new(store), protection).await?)
+            let seams = common.seams(false, Prices::FREE)?;
+            Ok(Repository::open_or_create_with(Arc::new(store), protection, seams).await?)
         }
     }
 }
 
-async fn opened(path: &Path, key: Option<Protection>) -> Result<Repository, Failure> {
+async fn opened(common: &Common, path: &Path, key: Option<Protection>) -> Result<Repository, Failure> {
     let has_key = key.is_some();
     let protection = key.unwrap_or(Protection::None);
-    let opened = Repository::open(Arc::new(FileStore::open(path)?), protection).await;
+    let seams = common.seams(false, Prices::FREE)?;
+    let opened = Repository::open_with(Arc::new(FileStore::open(path)?), protection, seams).await;
     opened.map_err(|error| {
         let is_about_keys = error.kind() == ErrorKind::Key;
         let failure = Failure::from(error);

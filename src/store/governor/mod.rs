@@ -167,6 +167,11 @@ impl Governor {
         self.state().pace.rate()
     }
 
+    /// Requests in flight, and those that wait to be.
+    pub(crate) fn asked(&self) -> usize {
+        self.state().asked()
+    }
+
     /// What holds up requests now; `None` if there are none.
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {

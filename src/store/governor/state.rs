@@ -175,6 +175,10 @@ impl State {
         usage.sent_bytes += octets;
     }
 
+    pub(super) fn asked(&self) -> usize {
+        self.in_flight + self.queue.len()
+    }
+
     /// What holds up requests now.
     pub(super) fn waiting(&mut self) -> Option<Waiting> {
         let is_asked = !self.queue.is_empty();
