@@ -1,12 +1,13 @@
 //! A store whose requests are governed.
 
-use super::governor::{Governor, Request, RequestKind};
+use super::governor::{Governor, Request, RequestKind, Slot};
 use super::{Created, Listed, Payload, Store};
 use crate::error::Result;
 use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, Either, FutureExt, select};
 use futures::stream::{BoxStream, StreamExt};
 use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 /// How many objects a page of a listing has: price lists count pages.
@@ -38,12 +39,29 @@ impl GovernedStore {
         octets: impl FnOnce(&T) -> u64,
     ) -> Result<T> {
         let slot = self.governor.admit(request).await;
-        let done = work.await;
-        match &done {
-            Ok(given) => slot.end(None, octets(given)),
-            Err(error) => slot.end(Some(error), 0),
+        ended(slot, work.await, octets)
+    }
+
+    /// Reads, and once more if that takes long: the first answer that is one counts.
+    async fn read_patiently(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes> {
+        let asked = range.as_ref().map_or(u64::MAX, |range| range.end.saturating_sub(range.start));
+        let request = Request::read(asked);
+        let slot = self.governor.admit(request).await;
+        let first = self.inner.read(key, range.clone());
+        let first = match select(first, pin!(self.governor.patience(asked))).await {
+            Either::Left((read, _)) => return ended(slot, read, length),
+            Either::Right(((), first)) => first,
+        };
+        let Some(other_slot) = self.governor.hedge(request) else { return ended(slot, first.await, length) };
+        let second = self.inner.read(key, range);
+        let (read, slot, other, other_slot) = match select(first, second).await {
+            Either::Left((read, second)) => (read, slot, second, other_slot),
+            Either::Right((read, first)) => (read, other_slot, first, slot),
+        };
+        match ended(slot, read, length) {
+            Ok(octets) => Ok(octets),
+            Err(_) => ended(other_slot, other.await, length),
         }
-        done
     }
 
     async fn write<T>(&self, octets: u64, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -52,6 +70,19 @@ impl GovernedStore {
             None => work.await,
         }
     }
+}
+
+fn length(octets: &Bytes) -> u64 {
+    octets.len() as u64
+}
+
+/// What came of a request, told to the governor.
+fn ended<T>(slot: Slot, done: Result<T>, octets: impl FnOnce(&T) -> u64) -> Result<T> {
+    match &done {
+        Ok(given) => slot.end(None, octets(given)),
+        Err(error) => slot.end(Some(error), 0),
+    }
+    done
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -65,8 +96,7 @@ impl Store for GovernedStore {
     }
 
     fn read<'a>(&'a self, key: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes>> {
-        let request = Request::new(RequestKind::Read, 0);
-        self.make(request, self.inner.read(key, range), |octets| octets.len() as u64).boxed()
+        self.read_patiently(key, range).boxed()
     }
 
     fn length<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
@@ -78,7 +108,7 @@ impl Store for GovernedStore {
         let begun = async move {
             let slot = self.governor.admit(Request::new(RequestKind::List, 0)).await;
             let mut listing = self.inner.list(prefix).peekable();
-            let first = std::pin::Pin::new(&mut listing).peek().await;
+            let first = Pin::new(&mut listing).peek().await;
             slot.end(first.and_then(|first| first.as_ref().err()), 0);
             let mut listed = 0_u64;
             listing.inspect(move |_| {

@@ -38,7 +38,7 @@ impl Future for Admission {
             let until = match begun {
                 (Ok(begun), _) => {
                     this.number = None;
-                    return Poll::Ready(Slot { governor: this.governor.clone(), begun: Some(begun) });
+                    return Poll::Ready(Slot::new(this.governor.clone(), begun));
                 }
                 (Err(Blocked::Queued), _) => {
                     this.sleep = None;
@@ -77,6 +77,10 @@ pub(in crate::store) struct Slot {
 }
 
 impl Slot {
+    pub(super) fn new(governor: Governor, begun: Begun) -> Self {
+        Self { governor, begun: Some(begun) }
+    }
+
     /// The store has answered: with an error, or with so many octets.
     pub(in crate::store) fn end(mut self, error: Option<&Error>, received: u64) {
         let end = match error {

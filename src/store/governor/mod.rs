@@ -4,6 +4,7 @@
 mod admission;
 mod bucket;
 mod pace;
+mod patience;
 mod state;
 mod usage;
 mod window;
@@ -13,6 +14,8 @@ pub use usage::{Cost, Prices, Usage};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::runtime::{Clock, SystemClock, SystemTimer, Timer};
 use admission::Admission;
+pub(super) use admission::Slot;
+use futures::future;
 use state::State;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +31,7 @@ struct Inner {
     state: Mutex<State>,
     multipart: Option<Multipart>,
     prices: Prices,
+    hedges_reads: bool,
     clock: Arc<dyn Clock>,
     timer: Arc<dyn Timer>,
 }
@@ -46,6 +50,8 @@ pub struct GovernorSettings {
     pub multipart: Option<Multipart>,
     /// What requests cost. [`Prices::S3`] by default.
     pub prices: Prices,
+    /// Reads that take longer than 99 of 100 like them are sent a second time, at most one in a hundred; the first answer counts. Yes by default.
+    pub hedges_reads: bool,
 }
 
 /// How a store writes objects that are longer than one request takes.
@@ -54,11 +60,20 @@ pub struct GovernorSettings {
 pub struct Multipart {
     /// Longer objects are written in parts. In octets.
     pub above_bytes: u64,
-    /// The length of a part, in octets.
+    /// About the length of a part, in octets: parts are of equal length, so many that this comes nearest.
     pub part_bytes: u64,
     /// The store passes each part through the governor by itself ([`Governor::request`]). Or else an object counts as one request in flight,
     /// and for ceilings and prices as its parts, and two more.
     pub is_governed_below: bool,
+}
+
+impl Multipart {
+    /// How many parts an object of so many octets has: a pack that is a little longer than four parts has four.
+    #[must_use]
+    pub fn parts(&self, octets: u64) -> u64 {
+        let part = self.part_bytes.max(1);
+        ((octets.saturating_add(part / 2)) / part).max(1)
+    }
 }
 
 /// What a request does.
@@ -91,7 +106,14 @@ pub enum Waiting {
 
 impl Default for GovernorSettings {
     fn default() -> Self {
-        Self { in_flight_max: IN_FLIGHT_MAX, bandwidth: None, requests: None, multipart: None, prices: Prices::S3 }
+        Self {
+            in_flight_max: IN_FLIGHT_MAX,
+            bandwidth: None,
+            requests: None,
+            multipart: None,
+            prices: Prices::S3,
+            hedges_reads: true,
+        }
     }
 }
 
@@ -110,10 +132,9 @@ impl Governor {
     /// A governor whose time is this.
     #[must_use]
     pub fn with(settings: GovernorSettings, clock: Arc<dyn Clock>, timer: Arc<dyn Timer>) -> Self {
-        let GovernorSettings { in_flight_max, bandwidth, requests, multipart, prices } = settings;
-        let multipart = multipart.map(|multipart| Multipart { part_bytes: multipart.part_bytes.max(1), ..multipart });
+        let GovernorSettings { in_flight_max, bandwidth, requests, multipart, prices, hedges_reads } = settings;
         let state = Mutex::new(State::new(in_flight_max, clock.now()));
-        let governor = Self(Arc::new(Inner { state, multipart, prices, clock, timer }));
+        let governor = Self(Arc::new(Inner { state, multipart, prices, hedges_reads, clock, timer }));
         governor.set_bandwidth(bandwidth);
         governor.set_requests(requests);
         governor
@@ -197,8 +218,9 @@ impl Governor {
     pub(super) fn write(&self, octets: u64) -> Option<Request> {
         match self.0.multipart {
             Some(multipart) if octets > multipart.above_bytes => {
-                let requests = octets.div_ceil(multipart.part_bytes) + 2;
-                (!multipart.is_governed_below).then_some(Request { kind: RequestKind::Write, octets, requests })
+                let requests = multipart.parts(octets) + 2;
+                let request = Request { requests, ..Request::new(RequestKind::Write, octets) };
+                (!multipart.is_governed_below).then_some(request)
             }
             _ => Some(Request::new(RequestKind::Write, octets)),
         }
@@ -207,6 +229,21 @@ impl Governor {
     /// Waits until a request may be made.
     pub(super) fn admit(&self, request: Request) -> Admission {
         Admission::new(self.clone(), request)
+    }
+
+    /// Resolves when a read that asks for so much has taken longer than nearly all others; never, if that is not known or not wanted.
+    pub(super) async fn patience(&self, asked: u64) {
+        let p99 = self.state().patience.p99(asked).filter(|_| self.0.hedges_reads);
+        match p99 {
+            Some(p99) => self.0.timer.sleep(p99).await,
+            None => future::pending().await,
+        }
+    }
+
+    /// A place for a second read beside one that takes long, if there is one to spare.
+    pub(super) fn hedge(&self, read: Request) -> Option<Slot> {
+        let begun = self.state().hedge(read)?;
+        Some(Slot::new(self.clone(), begun))
     }
 
     /// Counts a request that follows another of the same operation: the next page of a listing.
@@ -241,11 +278,18 @@ pub(super) struct Request {
     octets: u64,
     /// How many it counts as.
     requests: u64,
+    /// Octets that a read asks for at most.
+    asked: u64,
 }
 
 impl Request {
     pub(super) const fn new(kind: RequestKind, octets: u64) -> Self {
-        Self { kind, octets, requests: 1 }
+        Self { kind, octets, requests: 1, asked: 0 }
+    }
+
+    /// A read that asks for so many octets at most.
+    pub(super) const fn read(asked: u64) -> Self {
+        Self { asked, ..Self::new(RequestKind::Read, 0) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::bucket::Bucket;
 use super::pace::Pace;
+use super::patience::Patience;
 use super::usage::Usage;
 use super::window::{Window, size_class};
 use super::{Request, RequestKind, Waiting};
@@ -21,6 +22,7 @@ pub(super) struct State {
     pub(super) bandwidth: Bucket,
     pub(super) in_flight: usize,
     pub(super) usage: Usage,
+    pub(super) patience: Patience,
     /// Nothing is asked before this time: the store said so.
     paused_until: Duration,
     /// Those that wait, in order; the first is woken when something changes.
@@ -68,6 +70,7 @@ impl State {
             bandwidth: Bucket::new(SAVED_SECONDS),
             in_flight: 0,
             usage: Usage::default(),
+            patience: Patience::default(),
             paused_until: Duration::ZERO,
             queue: VecDeque::new(),
             next: 0,
@@ -126,6 +129,23 @@ impl State {
             return Err(wanting.map_or(Blocked::Queued, |(until, _)| Blocked::Until(until)));
         }
         let wanted_time = self.queue.pop_front().and_then(|place| place.wants_time);
+        let begun = self.go(request, wanted_time);
+        self.wake_first();
+        Ok(begun)
+    }
+
+    /// Begins a read beside one that takes long, if that may be, and nobody has to wait for it.
+    pub(super) fn hedge(&mut self, read: Request) -> Option<Begun> {
+        let is_free = self.queue.is_empty() && self.in_flight < self.window.size() && self.time_wanting().is_none();
+        if !is_free || !self.patience.hedge() {
+            return None;
+        }
+        self.usage.hedged += 1;
+        Some(self.go(read, None))
+    }
+
+    /// Begins a request that had to wait for time for this reason.
+    fn go(&mut self, request: Request, wanted_time: Option<Waiting>) -> Begun {
         let now = self.now;
         self.in_flight += 1;
         self.count(request);
@@ -134,9 +154,8 @@ impl State {
         self.paced.take(request.requests as f64, now);
         self.requests.take(request.requests as f64, now);
         self.bandwidth.take(request.octets as f64, now);
-        self.wake_first();
         let fills_window = wanted_time.is_none() && self.in_flight + self.queue.len() >= self.window.size();
-        Ok(Begun { request, at: now, fills_window })
+        Begun { request, at: now, fills_window }
     }
 
     /// A request has ended: answered, refused (with the pause that the store wants), failed, or given up.
@@ -148,6 +167,9 @@ impl State {
                 self.usage.received_bytes += received;
                 self.bandwidth.take(received as f64, now);
                 self.pace.granted(now);
+                if kind == RequestKind::Read {
+                    self.patience.answered(begun.request.asked, now.saturating_sub(begun.at));
+                }
                 let alike = (kind as u8, size_class(octets.max(received)));
                 self.window.answered(alike, begun.fills_window, begun.at, now);
             }
@@ -163,7 +185,7 @@ impl State {
         self.wake_first();
     }
 
-    pub(super) fn count(&mut self, Request { kind, octets, requests }: Request) {
+    pub(super) fn count(&mut self, Request { kind, octets, requests, .. }: Request) {
         let usage = &mut self.usage;
         *match kind {
             RequestKind::Write => &mut usage.writes,

@@ -110,6 +110,7 @@ fn a_ceiling_of_requests_counts_parts() {
     assert!((19_000..=20_000).contains(&time.now().as_millis()), "{:?}", time.now());
     time.run(put(&store, 10, 100));
     assert_eq!(governor.usage().writes, 230);
+    assert_eq!([1, 14, 15, 101, 109].map(|octets| multipart.parts(octets)), [1, 1, 2, 10, 11]);
 }
 
 #[test]
@@ -222,4 +223,74 @@ fn a_store_that_grants_so_many_a_second_is_asked_for_so_many() {
         assert!((18.0..=22.0).contains(&rate), "{rate} a second, {refused} refused");
         assert!(refused < 0.1, "{refused} refused");
     }
+}
+
+/// A store of which one read in so many takes five seconds, and the others 20 ms.
+#[derive(Debug)]
+struct Stalls {
+    inner: MemoryStore,
+    time: VirtualTime,
+    one_in: u64,
+    reads: std::sync::atomic::AtomicU64,
+}
+
+impl Store for Stalls {
+    fn put<'a>(&'a self, key: &'a str, payload: Payload) -> future::BoxFuture<'a, Result<()>> {
+        self.inner.put(key, payload)
+    }
+
+    fn create<'a>(&'a self, key: &'a str, payload: Payload) -> future::BoxFuture<'a, Result<crate::store::Created>> {
+        self.inner.create(key, payload)
+    }
+
+    fn read<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<std::ops::Range<u64>>,
+    ) -> future::BoxFuture<'a, Result<bytes::Bytes>> {
+        let read = self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let latency = if read % self.one_in == self.one_in - 1 { 5000 } else { 20 };
+        self.time.sleep(ms(latency)).then(move |()| self.inner.read(key, range)).boxed()
+    }
+
+    fn length<'a>(&'a self, key: &'a str) -> future::BoxFuture<'a, Result<Option<u64>>> {
+        self.inner.length(key)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> futures::stream::BoxStream<'a, Result<crate::store::Listed>> {
+        self.inner.list(prefix)
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> future::BoxFuture<'a, Result<()>> {
+        self.inner.delete(key)
+    }
+}
+
+/// How long 2,000 reads take one after the other, and how many of them were sent twice.
+fn read_with_stalls(one_in: u64, hedges_reads: bool) -> (Duration, u64) {
+    let time = VirtualTime::new();
+    let governor = governor(&time, GovernorSettings { hedges_reads, ..GovernorSettings::default() });
+    let stalls = Stalls { inner: MemoryStore::new(), time: time.clone(), one_in, reads: Default::default() };
+    let store = GovernedStore::new(Arc::new(stalls), governor.clone());
+    time.run(async {
+        store.put("a", Payload::from(vec![7; 100])).await.unwrap();
+        for _ in 0..2000 {
+            assert_eq!(store.read("a", Some(10..20)).await.unwrap(), [7; 10][..]);
+        }
+    });
+    assert_eq!(governor.in_flight(), 0);
+    (time.now(), governor.usage().hedged)
+}
+
+#[test]
+fn a_read_that_takes_long_is_sent_again_and_few_are() {
+    let (without, none) = read_with_stalls(150, false);
+    assert!(without > Duration::from_secs(13 * 5) && none == 0, "{without:?}");
+    let (with, hedged) = read_with_stalls(150, true);
+    // Before enough is known, one or two stall.
+    assert!(with < Duration::from_secs(40 + 2 * 5 + 5), "{with:?}, {hedged} sent twice");
+    assert!((10..=13).contains(&hedged), "{hedged}");
+    // Where many take long, no more than one in a hundred is.
+    let (_, hedged) = read_with_stalls(10, true);
+    assert!(hedged <= 20, "{hedged}");
 }
