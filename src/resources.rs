@@ -15,7 +15,8 @@ use std::thread;
 pub struct Resources {
     budget: Budget,
     executor: Arc<dyn Executor>,
-    uploads_max: usize,
+    /// `None` unless it is set.
+    uploads_max: Option<usize>,
     /// One for all repositories: their digests are keyed apart, so no row of one is a hit of another.
     index: Arc<Index>,
     /// Pays for the index.
@@ -47,8 +48,12 @@ impl Resources {
     pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
     /// The dedup index takes one part in this many of the budget.
     const INDEX_SHARE: u64 = 16;
-    /// Uploads at once unless another number is set.
+    /// Uploads at once unless another number is set, and the least of a governed store.
     pub const UPLOADS_DEFAULT: usize = 8;
+    /// The most uploads at once to a governed store unless another number is set.
+    pub const GOVERNED_UPLOADS_MAX: usize = 256;
+    /// Of a governed store one upload at once for so many octets of the budget: about as much as is sent in parts.
+    const UPLOAD_SHARE: u64 = 4 << 20;
 
     /// Resources of 256 MiB, with one worker a core and 8 uploads at once.
     ///
@@ -97,20 +102,14 @@ impl Resources {
         let index = Arc::new(Index::counted(for_index as usize, acquisitions));
         let budget = Budget::counted(memory_bytes, acquisitions);
         let permit = budget.try_acquire(for_index).ok_or_else(|| Error::internal("a new budget is in use"))?;
-        Ok(Self {
-            budget,
-            executor,
-            uploads_max: Self::UPLOADS_DEFAULT,
-            index,
-            _index_permit: Arc::new(permit),
-            disk_octets: 0,
-        })
+        Ok(Self { budget, executor, uploads_max: None, index, _index_permit: Arc::new(permit), disk_octets: 0 })
     }
 
-    /// The same with another number of uploads at once (at least one).
+    /// The same with another number of packs uploaded at once (at least one). Unless it is set there are at most 8; to a store that is [governed](crate::store::Governor) one for each 4 MiB of
+    /// the budget, at least 8 and at most 256, and the governor decides. Whatever it is, a pack that is uploaded is paid for by the budget.
     #[must_use]
     pub fn uploads(mut self, uploads_max: usize) -> Self {
-        self.uploads_max = uploads_max.max(1);
+        self.uploads_max = Some(uploads_max.max(1));
         self
     }
 
@@ -196,7 +195,9 @@ impl Resources {
         &self.index
     }
 
-    pub(crate) fn uploads_max(&self) -> usize {
-        self.uploads_max
+    pub(crate) fn uploads_max(&self, is_governed: bool) -> usize {
+        let scaled = usize::try_from(self.budget.octets() / Self::UPLOAD_SHARE).unwrap_or(usize::MAX);
+        let governed = scaled.clamp(Self::UPLOADS_DEFAULT, Self::GOVERNED_UPLOADS_MAX);
+        self.uploads_max.unwrap_or(if is_governed { governed } else { Self::UPLOADS_DEFAULT })
     }
 }

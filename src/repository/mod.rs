@@ -71,7 +71,9 @@ use crate::message::MailboxName;
 use crate::pack::{PackId, PackWriter};
 use crate::runtime::{Clock, Executor, Randomness, SystemClock, SystemRandomness, SystemTimer, ThreadPerJob, Timer};
 use crate::seal::{ObjectKind, Protection, SALT, Seal, Secrets};
-use crate::store::{Created, Payload, Retries, RetryingStore, Store, read_bounded, read_exact};
+use crate::store::{
+    Cost, Created, GovernedStore, Governor, Payload, Retries, RetryingStore, Store, Usage, read_bounded, read_exact,
+};
 use crate::wire::{Decoder, hex};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -126,6 +128,8 @@ pub struct Seams {
     pub timer: Arc<dyn Timer>,
     /// How often the store is tried again.
     pub retries: Retries,
+    /// What governs requests to the store; `None` for a store that takes whatever comes, as a directory does. One for all repositories of one store.
+    pub governor: Option<Governor>,
 }
 
 impl Default for Seams {
@@ -136,6 +140,7 @@ impl Default for Seams {
             executor: Arc::new(ThreadPerJob),
             timer: Arc::new(SystemTimer),
             retries: Retries::default(),
+            governor: None,
         }
     }
 }
@@ -146,6 +151,10 @@ impl Seams {
         let mut seed = [0; 8];
         self.randomness.fill(&mut seed)?;
         let (retries, timer) = (self.retries.clone(), Arc::clone(&self.timer));
+        let store: Arc<dyn Store> = match &self.governor {
+            Some(governor) => Arc::new(GovernedStore::new(store, governor.clone())),
+            None => store,
+        };
         Ok(Arc::new(RetryingStore::new(store, retries, timer, u64::from_le_bytes(seed))))
     }
 }
@@ -250,6 +259,22 @@ impl Repository {
     #[must_use]
     pub fn id(&self) -> [u8; 16] {
         self.0.id
+    }
+
+    /// What governs requests to its store.
+    #[must_use]
+    pub fn governor(&self) -> Option<&Governor> {
+        self.0.seams.governor.as_ref()
+    }
+
+    /// What was asked of its store so far, as far as that is known.
+    pub(crate) fn usage(&self) -> Usage {
+        self.governor().map(Governor::usage).unwrap_or_default()
+    }
+
+    /// What these requests cost, if that is known.
+    pub(crate) fn cost(&self, requests: &Usage) -> Option<Cost> {
+        Some(self.governor()?.prices().cost(requests))
     }
 
     /// The keys that open this repository.

@@ -20,6 +20,7 @@ use crate::resources::Resources;
 use crate::runtime::{self, Executor};
 use crate::sink::{MailboxSink, Note, Sink};
 use crate::source::Kind;
+use crate::store::{Cost, Usage};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -75,6 +76,10 @@ pub struct RestoreReport {
     pub transformed: u64,
     /// What the sink had to change or leave out, up to 10,000 entries, as text.
     pub notes: Vec<String>,
+    /// What was asked of the store meanwhile, by all who share its [governor](crate::store::Governor); nothing if it has none.
+    pub requests: Usage,
+    /// What that costs by the governor's price list.
+    pub cost: Option<Cost>,
 }
 
 /// A message, or a mailbox, that could not be restored.
@@ -150,6 +155,7 @@ impl Restore {
 
     async fn restore(self) -> Result<RestoreReport> {
         let mut report = RestoreReport { schema: 1, ..RestoreReport::default() };
+        let asked_before = self.repository.usage();
         self.fetcher.keep_frames(self.resources.budget(), self.frames_octets());
         let names = self.names(&mut report).await?;
         let restores = stream::iter(names).map(|name| self.mailbox(name));
@@ -159,6 +165,8 @@ impl Restore {
         }
         report.failures.sort_unstable();
         report.notes.sort_unstable();
+        report.requests = self.repository.usage().since(&asked_before);
+        report.cost = self.repository.cost(&report.requests);
         Ok(report)
     }
 

@@ -2,6 +2,8 @@
 
 mod file;
 pub mod files;
+mod governed;
+mod governor;
 mod key;
 mod memory;
 #[cfg(feature = "object-store")]
@@ -13,6 +15,8 @@ mod retrying;
 mod url;
 
 pub use file::FileStore;
+pub use governed::GovernedStore;
+pub use governor::{Cost, Governor, GovernorSettings, Multipart, Prices, RequestKind, Usage, Waiting};
 pub use key::{check_key, check_prefix};
 pub use memory::MemoryStore;
 pub use probe::{Findings, Writers, probe};

@@ -176,7 +176,8 @@ impl Store for RetryingStore {
             let mut listing = self.inner.list(prefix);
             async move {
                 let first = listing.try_next().await?;
-                Ok(stream::iter(first.map(Ok)).chain(listing))
+                // An empty listing has ended already, and need not bear to be asked again.
+                Ok(stream::iter(first.map(Ok)).chain(listing.fuse()))
             }
             .boxed()
         });

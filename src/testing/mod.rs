@@ -13,12 +13,16 @@ mod seams;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod sink;
 #[cfg(any(test, feature = "testing"))]
+mod slow;
+#[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 mod stalled;
 #[cfg(any(test, feature = "testing"))]
 mod throttled;
+#[cfg(any(test, feature = "testing"))]
+mod time;
 
 pub use conformance::store_conformance;
 #[cfg(any(test, feature = "testing"))]
@@ -32,10 +36,16 @@ pub use faulty::{Fault, FaultyStore, Plan};
 pub use seams::{ManualClock, SeededRandomness};
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use slow::SlowStore;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use stalled::{StallHandle, StalledStore};
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use throttled::ThrottledStore;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use time::VirtualTime;
 
 /// The operations of a [`Store`](crate::store::Store).
 #[cfg(any(test, feature = "testing"))]

@@ -1,22 +1,37 @@
 //! A store that asks for fewer requests.
 
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::runtime::Clock;
 use crate::store::{Created, Listed, Payload, Store};
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt};
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Refuses the first of every so many operations as [`Throttled`](ErrorKind::Throttled), without effect, and hands the others to another store.
+/// Refuses operations as [`Throttled`](ErrorKind::Throttled), without effect: the first of every so many, or those that are more than so many a second. The others are handed to another store.
 #[derive(Debug)]
 pub struct ThrottledStore {
     inner: Arc<dyn Store>,
-    every: u64,
-    wait: Duration,
-    asked: AtomicU64,
+    rule: Rule,
+    wait: Option<Duration>,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    Every(u64),
+    Rate { per_second: f64, burst: f64, clock: Arc<dyn Clock> },
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    operations: u64,
+    refused: u64,
+    /// What is granted at once, and when that was so.
+    tokens: f64,
+    at: Duration,
 }
 
 impl ThrottledStore {
@@ -24,20 +39,58 @@ impl ThrottledStore {
     /// refuses all, so two is the least with which anybody gets on.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, every: u64, wait: Duration) -> Self {
-        Self { inner, every: every.max(1), wait, asked: AtomicU64::new(0) }
+        Self { inner, rule: Rule::Every(every.max(1)), wait: Some(wait), asked: Mutex::default() }
+    }
+
+    /// Grants `per_second` operations a second by this clock, and after idle time as many as `burst` at once (at least one). With what it refuses it says to come back
+    /// after `wait`, if it says anything.
+    #[must_use]
+    pub fn per_second(
+        inner: Arc<dyn Store>,
+        per_second: f64,
+        burst: f64,
+        wait: Option<Duration>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let burst = burst.max(1.0);
+        let asked = Asked { tokens: burst, at: clock.now(), ..Asked::default() };
+        Self { inner, rule: Rule::Rate { per_second, burst, clock }, wait, asked: Mutex::new(asked) }
     }
 
     /// How many operations were refused so far.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed).div_ceil(self.every)
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).refused
     }
 
     async fn admit(&self) -> Result<()> {
-        if !self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.rule.grants(&mut asked) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Throttled, "the store asks for fewer requests").retry_as(Retry::After(self.wait)))
+        asked.refused += 1;
+        let error = Error::new(ErrorKind::Throttled, "the store asks for fewer requests");
+        Err(match self.wait {
+            Some(wait) => error.retry_as(Retry::After(wait)),
+            None => error,
+        })
+    }
+}
+
+impl Rule {
+    fn grants(&self, asked: &mut Asked) -> bool {
+        asked.operations += 1;
+        match self {
+            Self::Every(every) => (asked.operations - 1) % every != 0,
+            Self::Rate { per_second, burst, clock } => {
+                let now = clock.now();
+                let come = now.saturating_sub(asked.at).as_secs_f64() * per_second;
+                (asked.tokens, asked.at) = ((asked.tokens + come).min(*burst), now);
+                let is_granted = asked.tokens >= 1.0;
+                asked.tokens -= if is_granted { 1.0 } else { 0.0 };
+                is_granted
+            }
+        }
     }
 }
 
@@ -108,5 +161,17 @@ mod tests {
         assert!(store.list("").next().now_or_never().unwrap().unwrap().is_err());
         assert!(store.put("a", Payload::default()).now_or_never().unwrap().is_ok());
         assert_eq!(store.refused(), 2);
+    }
+
+    #[test]
+    fn more_than_so_many_a_second_are_refused() {
+        let clock = crate::testing::ManualClock::new(Duration::ZERO);
+        let store = ThrottledStore::per_second(Arc::new(MemoryStore::new()), 10.0, 5.0, None, Arc::new(clock.clone()));
+        let granted = |tries: u64| (0..tries).filter(|_| store.length("a").now_or_never().unwrap().is_ok()).count();
+        assert_eq!(granted(20), 5);
+        clock.advance(Duration::from_millis(200));
+        assert_eq!(granted(20), 2);
+        clock.advance(Duration::from_secs(100));
+        assert_eq!((granted(20), store.refused()), (5, 15 + 18 + 15));
     }
 }

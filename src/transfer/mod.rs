@@ -16,6 +16,7 @@ mod pieces;
 mod registration;
 mod schedule;
 mod settle;
+mod shares;
 mod state;
 mod trust;
 mod walk;
@@ -30,6 +31,7 @@ use crate::repository::{CompressedBlock, JournalHead, Repository, RunId};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::source::{Kind, Reason, Source, SourceId};
+use crate::store::{Cost, Usage};
 pub use append::Appender;
 use bytes::Bytes;
 use commit::Committed;
@@ -41,6 +43,8 @@ use futures::{FutureExt, Stream, StreamExt};
 use intake::{BATCH, Intake, Lister, Receiving, Taken};
 use lane::{Lane, LaneContext, Output, Step};
 use registration::Registration;
+pub use shares::Shares;
+use shares::Times;
 use state::{BatchPermit, BatchPermits, Gatherers, Lanes, PackMemory, Packs, Work};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -107,6 +111,12 @@ pub struct Report {
     pub quarantine_exceeded: bool,
     /// The most octets that the budget permitted at once.
     pub peak_budget_bytes: u64,
+    /// What was asked of the store meanwhile, by all who share its [governor](crate::store::Governor); nothing if it has none.
+    pub requests: Usage,
+    /// What that costs by the governor's price list.
+    pub cost: Option<Cost>,
+    /// What the time went by for.
+    pub time: Shares,
 }
 
 /// A transfer under way: a stream of outcomes, which ends when everything is done. [`finish`](Self::finish) gives the account.
@@ -141,6 +151,11 @@ pub struct Transfer {
     gatherers: Gatherers,
     next_mailbox: usize,
     packs: Packs,
+    /// Commits being written.
+    commits: usize,
+    times: Times,
+    /// What was asked of the store before.
+    asked_before: Usage,
     ledger: Ledger,
     started: u64,
     heads: BTreeMap<usize, JournalHead>,
@@ -281,6 +296,7 @@ impl Transfer {
         let pack_permit = Lane::pack_octets(&settings, pack_target);
         let context = Arc::new(context);
         let working_set = Lane::working_set(&settings);
+        let asked_before = repository.usage();
         let shared = Shared { repository, resources, settings, context, registration, working_set, pack_permit };
         Self {
             shared,
@@ -301,6 +317,9 @@ impl Transfer {
             gatherers: Gatherers::default(),
             next_mailbox: 0,
             packs: Packs::default(),
+            commits: 0,
+            times: Times::default(),
+            asked_before,
             ledger: Ledger::default(),
             started,
             heads: BTreeMap::new(),
@@ -368,6 +387,7 @@ impl Transfer {
 
     fn report(&self) -> Result<Report> {
         self.ledger.verify()?;
+        let requests = self.shared.repository.usage().since(&self.asked_before);
         Ok(Report {
             schema: 1,
             run: self.run,
@@ -376,6 +396,9 @@ impl Transfer {
             ledger: self.ledger.clone(),
             stopped: self.ledger.messages.pending > 0 || self.is_taking,
             peak_budget_bytes: self.shared.resources.budget().peak(),
+            requests,
+            cost: self.shared.repository.cost(&requests),
+            time: self.times.shares(),
         })
     }
 }
@@ -384,6 +407,19 @@ impl Stream for Transfer {
     type Item = Outcome;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        if let Some(outcome) = self.outcomes.pop_front() {
+            return Poll::Ready(Some(outcome));
+        }
+        self.time_for_work();
+        let polled = self.go_on(cx);
+        self.time_for_others();
+        polled
+    }
+}
+
+impl Transfer {
+    /// Does what can be done, until there is an outcome.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         loop {
             if let Some(outcome) = self.outcomes.pop_front() {
                 return Poll::Ready(Some(outcome));

@@ -224,7 +224,8 @@ impl Transfer {
     }
 
     pub(super) fn schedule_uploads(&mut self) {
-        while self.packs.uploading < self.shared.resources.uploads_max() {
+        let is_governed = self.shared.repository.governor().is_some();
+        while self.packs.uploading < self.shared.resources.uploads_max(is_governed) {
             let Some((pack, permit)) = self.packs.finished.pop_front() else { return };
             self.packs.uploading += 1;
             let Shared { repository, registration, context, .. } = self.shared.clone();
@@ -264,6 +265,7 @@ impl Transfer {
         if !gatherer.is_committing && gatherer.closed.front().is_some_and(Builder::is_ready) {
             if let (Some(tail), Some(builder)) = (tail.take(), gatherer.closed.front_mut()) {
                 gatherer.is_committing = true;
+                self.commits += 1;
                 let draft = std::mem::take(&mut builder.draft);
                 let Shared { repository, resources, context, registration, .. } = self.shared.clone();
                 let level = context.effort.level();

@@ -48,6 +48,7 @@ impl Transfer {
                 }
             }
             Event::Committed { mailbox, committed } => {
+                self.commits -= 1;
                 self.committed(mailbox, committed);
                 if self.heads.len() >= HEADS_MAX || self.heads_octets >= HEADS_OCTETS_MAX {
                     self.note_heads();

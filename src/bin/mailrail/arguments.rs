@@ -6,11 +6,12 @@ use crate::{secret, values};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mailrail::message::MailboxName;
-use mailrail::repository::{RunId, SlotId};
-use mailrail::store::{StoreOptions, StoreUrl, Writers};
+use mailrail::repository::{RunId, Seams, SlotId};
+use mailrail::store::{Governor, GovernorSettings, Prices, StoreOptions, StoreUrl, Writers};
 use mailrail::{Compression, Engine, Protection, Repository, Resources, Settings};
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// The environment's way to name a key file.
@@ -104,6 +105,15 @@ pub(crate) struct Common {
     /// I vouch that no two processes ever write to the repository at once: for a store that can tell none of two writers that the other came first. Without that, such a store is refused.
     #[arg(long, global = true)]
     single_writer: bool,
+    /// The most octets a second to and from the repository together, as 50MB/s.
+    #[arg(long, global = true, value_name = "SIZE/s", value_parser = values::bandwidth)]
+    bandwidth: Option<u64>,
+    /// The most requests a second to the repository.
+    #[arg(long, global = true, value_name = "N", value_parser = values::requests)]
+    requests: Option<f64>,
+    /// A price list for requests, by which the account tells what they cost: a JSON object as in docs/throughput.md.
+    #[arg(long, global = true, value_name = "FILE")]
+    prices: Option<PathBuf>,
     /// No progress and no account; warnings and errors only. (What `ls` and `stats` were asked for, they print.)
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -374,6 +384,26 @@ impl Common {
         self.key_file.is_some() || self.password_file.is_some()
     }
 
+    /// How the repository of this URL deals with the world. One whose store is this computer's own is governed only if an option asks for it.
+    pub(crate) fn seams(&self, url: &StoreUrl) -> Result<Seams, Failure> {
+        let mut seams = Seams::default();
+        let by_url = url.governing(&self.store_options())?;
+        if by_url.is_some() || self.bandwidth.is_some() || self.requests.is_some() || self.prices.is_some() {
+            let free = || {
+                let mut settings = GovernorSettings::default();
+                settings.prices = Prices::FREE;
+                settings
+            };
+            let mut settings = by_url.unwrap_or_else(free);
+            (settings.bandwidth, settings.requests) = (self.bandwidth, self.requests);
+            if let Some(path) = &self.prices {
+                settings.prices = price_list(path)?;
+            }
+            seams.governor = Some(Governor::new(settings));
+        }
+        Ok(seams)
+    }
+
     /// An engine of these options for a repository.
     pub(crate) fn engine(&self, repository: Repository, settings: Settings) -> Result<Engine, Failure> {
         let threads = match self.threads {
@@ -385,6 +415,17 @@ impl Common {
             resources = resources.index_in(directory, self.memory / INDEX_SHARE)?;
         }
         Ok(Engine::builder(repository).resources(resources).settings(settings).build()?)
+    }
+}
+
+/// Reads a price list.
+fn price_list(path: &Path) -> Result<Prices, Failure> {
+    let text = fs::read(path).map_err(|source| Failure::of(format!("reading '{}'", path.display()), &source))?;
+    let prices: Prices = serde_json::from_slice(&text)
+        .map_err(|source| Failure::of(format!("'{}' is no price list", path.display()), &source))?;
+    match [prices.class_a_per_1000, prices.class_b_per_1000].iter().all(|price| *price >= 0.0) {
+        true => Ok(prices),
+        false => Err(Failure::new(format!("'{}' is no price list: a price is below zero", path.display()))),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::failure::Failure;
 use crate::terminal::printable;
+use mailrail::store::{Cost, Usage};
+use mailrail::transfer::Shares;
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -63,6 +65,28 @@ impl Account {
     pub(crate) fn time(&mut self, elapsed: Duration, octets: u64) {
         self.heading("Time");
         self.row("seconds", format!("{:.2}", elapsed.as_secs_f64()), rate(octets, elapsed));
+    }
+
+    /// What was asked of the store, if that is known, and what it costs.
+    pub(crate) fn requests(&mut self, requests: &Usage, cost: Option<&Cost>) {
+        let Some(cost) = cost else { return };
+        self.heading("Requests to the store");
+        self.row("class A", grouped(requests.class_a()), "writes and listings");
+        self.row("class B", grouped(requests.class_b()), "reads and lengths");
+        self.count("deletes", requests.deletes);
+        if requests.refused > 0 {
+            self.row("refused", grouped(requests.refused), "tried again");
+        }
+        self.octets("sent", requests.sent_bytes);
+        self.octets("received", requests.received_bytes);
+        self.row("cost", format!("{:.4} {}", cost.amount, cost.currency), &cost.prices);
+    }
+
+    /// What the time went by for.
+    pub(crate) fn shares(&mut self, shares: &Shares) {
+        for (name, share) in shares.named().into_iter().filter(|(_, share)| *share >= 0.005) {
+            self.row(name, format!("{:.0} %", share * 100.0), "of the time");
+        }
     }
 
     /// Prints it.

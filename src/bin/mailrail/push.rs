@@ -130,6 +130,8 @@ fn add(account: &mut Account, report: &Report, quarantined: &Quarantined, elapse
     account.count("mailboxes", ledger.mailboxes);
     account.count("objects written", ledger.objects);
     account.time(elapsed, bytes.read);
+    account.shares(&report.time);
+    account.requests(&report.requests, report.cost.as_ref());
     graded(account, report);
     reasons(account, "In quarantine", messages.reasons.iter());
     let lines = quarantined.iter().map(|(mailbox, folder, message, reason)| named([mailbox, folder, message], reason));

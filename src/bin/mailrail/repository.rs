@@ -4,6 +4,7 @@ use crate::arguments::Common;
 use crate::failure::Failure;
 use crate::secret;
 use futures::TryStreamExt;
+use mailrail::repository::Seams;
 use mailrail::runtime::SystemTimer;
 use mailrail::store::{Retries, RetryingStore, Store, StoreUrl};
 use mailrail::{ErrorKind, Protection, Repository};
@@ -32,7 +33,7 @@ pub(crate) async fn open(common: &Common, url: &StoreUrl) -> Result<Repository, 
         Some(Found::Room | Found::Others) => return Err(absent(url)),
         Some(Found::Repository) | None => url.open(&common.store_options())?,
     };
-    opened(store, url, key).await
+    opened(common, store, url, key).await
 }
 
 /// Opens the repository at `url`; creates it if there is nothing yet.
@@ -44,33 +45,33 @@ pub(crate) async fn open_or_create(
     let key = if no_encryption { None } else { common.key()? };
     match url.directory() {
         Some(path) => match look(path)? {
-            Found::Repository => opened(url.open(&common.store_options())?, url, key).await,
+            Found::Repository => opened(common, url.open(&common.store_options())?, url, key).await,
             Found::Others => Err(occupied(url)),
-            Found::Room => created(url.open_or_create(&common.store_options())?, key, no_encryption).await,
+            Found::Room => created(common.seams(url)?, url.open_or_create(&common.store_options())?, key, no_encryption).await,
         },
         None => {
             let store = url.open(&common.store_options())?;
             match look_into(Arc::clone(&store)).await? {
-                Found::Repository => opened(store, url, key).await,
+                Found::Repository => opened(common, store, url, key).await,
                 Found::Others => Err(occupied(url)),
-                Found::Room => created(store, key, no_encryption).await,
+                Found::Room => created(common.seams(url)?, store, key, no_encryption).await,
             }
         }
     }
 }
 
-async fn created(store: Arc<dyn Store>, key: Option<Protection>, no_encryption: bool) -> Result<Repository, Failure> {
+async fn created(seams: Seams, store: Arc<dyn Store>, key: Option<Protection>, no_encryption: bool) -> Result<Repository, Failure> {
     let protection = match key {
         Some(key) => key,
         None if no_encryption => Protection::None,
         None => return Err(Failure::new("a new repository needs a key").advise(secret::ADVICE)),
     };
-    Ok(Repository::open_or_create(store, protection).await?)
+    Ok(Repository::open_or_create_with(store, protection, seams).await?)
 }
 
-async fn opened(store: Arc<dyn Store>, url: &StoreUrl, key: Option<Protection>) -> Result<Repository, Failure> {
+async fn opened(common: &Common, store: Arc<dyn Store>, url: &StoreUrl, key: Option<Protection>) -> Result<Repository, Failure> {
     let has_key = key.is_some();
-    let opened = Repository::open(store, key.unwrap_or(Protection::None)).await;
+    let opened = Repository::open_with(store, key.unwrap_or(Protection::None), common.seams(url)?).await;
     opened.map_err(|error| match error.kind() {
         ErrorKind::Key if has_key => Failure::from(error).advise("give a key that opens it, if it is encrypted"),
         ErrorKind::Key => Failure::from(error).advise("give --key-file FILE or --password-file FILE"),

@@ -64,6 +64,7 @@ pub(crate) fn add(account: &mut Account, report: &RestoreReport, elapsed: Durati
     account.octets("of messages", report.bytes);
     account.octets("read from commits and packs", report.bytes_read);
     account.time(elapsed, report.bytes);
+    account.requests(&report.requests, report.cost.as_ref());
     account.list("Failed", failures(&report.failures), report.failed);
     let notes = report.renamed + report.unholdable + report.transformed;
     account.list("What could not be put back as it was", report.notes.iter().cloned(), notes);

@@ -35,19 +35,36 @@ pub(crate) fn store_option(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.to_owned()))
 }
 
-/// A memory budget, as in `64MiB`: a whole number and a unit. `K`, `M` and `G` are powers of 1024, `kB`, `MB` and `GB` of 1000.
-pub(crate) fn memory(text: &str) -> Result<u64, String> {
+/// A number of octets, as in `64MiB`: a whole number and a unit. `K`, `M` and `G` are powers of 1024, `kB`, `MB` and `GB` of 1000.
+fn size(text: &str) -> Option<u64> {
     let digits = text.trim().trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let unit = text.trim()[digits.len()..].trim().to_ascii_lowercase();
     let factor =
         UNITS.iter().find(|(name, _)| *name == unit || (name.is_empty() && unit == "b")).map(|(_, factor)| factor);
     let number = digits.parse::<u64>().ok();
-    let octets = number.zip(factor).and_then(|(number, factor)| number.checked_mul(*factor));
-    let octets = octets.ok_or("give a size like 64MiB")?;
+    number.zip(factor).and_then(|(number, factor)| number.checked_mul(*factor))
+}
+
+/// A memory budget, as in `64MiB`.
+pub(crate) fn memory(text: &str) -> Result<u64, String> {
+    let octets = size(text).ok_or("give a size like 64MiB")?;
     if octets < Resources::MEMORY_BYTES_MIN {
         return Err(format!("at least {} MiB are needed", Resources::MEMORY_BYTES_MIN >> 20));
     }
     Ok(octets)
+}
+
+/// Octets a second, as in `50MB/s`; `/s` may be left out.
+pub(crate) fn bandwidth(text: &str) -> Result<u64, String> {
+    let octets = size(text.trim().trim_end_matches("/s")).filter(|octets| *octets > 0);
+    octets.ok_or_else(|| "give a size for each second, like 50MB/s".into())
+}
+
+/// Requests a second, as in `20` or `0.5`; `/s` may be behind it.
+pub(crate) fn requests(text: &str) -> Result<f64, String> {
+    let requests = text.trim().trim_end_matches("/s").trim().parse().ok();
+    let requests = requests.filter(|requests: &f64| requests.is_finite() && *requests > 0.0);
+    requests.ok_or_else(|| "give a number of requests for each second, like 20".into())
 }
 
 /// `adaptive`, or a level from 1 to 19.
@@ -138,6 +155,15 @@ mod tests {
         }
         for text in ["", "MiB", "-1MiB", "1.5GiB", "64 apples", "31MiB", "99999999999TiB", "64MiBé"] {
             assert!(memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ceilings_are_read_for_a_second() {
+        assert_eq!(["50MB/s", "50MB", "1MiB/s", "7"].map(bandwidth), [50_000_000, 50_000_000, 1 << 20, 7].map(Ok));
+        assert_eq!(["20", "0.5", "20/s"].map(requests), [20.0, 0.5, 20.0].map(Ok));
+        for text in ["", "0", "-1", "/s", "fast", "inf", "NaN", "50MB/h"] {
+            assert!(bandwidth(text).is_err() && requests(text).is_err(), "{text}");
         }
     }
 

@@ -61,6 +61,12 @@ impl Multipart {
         Self { above: u64::MAX, ..Self::default() }
     }
 
+    /// What a [`Governor`](crate::store::Governor) should know of it.
+    #[must_use]
+    pub fn governed(&self) -> crate::store::Multipart {
+        crate::store::Multipart { above_bytes: self.above, part_bytes: self.part, is_governed_below: false }
+    }
+
     pub(super) fn is_for(&self, payload: &Payload) -> bool {
         payload.len() > self.above
     }

@@ -14,7 +14,7 @@ mod s3;
 
 pub use options::StoreOptions;
 
-use super::{FileStore, Findings, MemoryStore, ProbedStore, Store, probe};
+use super::{FileStore, Findings, GovernorSettings, MemoryStore, Prices, ProbedStore, Store, probe};
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -91,6 +91,20 @@ impl StoreUrl {
         }
     }
 
+    /// How requests to the store should be [governed](super::Governor): by its cloud's list prices, and knowing what goes in parts. `None` for what is this computer's own.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for an option that is none.
+    pub fn governing(&self, options: &StoreOptions) -> Result<Option<GovernorSettings>> {
+        let Place::Bucket { cloud, .. } = &self.0 else { return Ok(None) };
+        let prices = match cloud {
+            Cloud::S3 => Prices::S3,
+            Cloud::Azure => Prices::AZURE,
+            Cloud::Gcs => Prices::GCS,
+        };
+        Ok(Some(GovernorSettings { prices, multipart: multipart(options)?, ..GovernorSettings::default() }))
+    }
+
     /// [Probes](probe) the store, unless one opened with these options, or with clones of them, was probed before.
     ///
     /// # Errors
@@ -104,6 +118,16 @@ impl StoreUrl {
             _ => probe(self.open(options)?).await,
         }
     }
+}
+
+#[cfg(not(feature = "cloud"))]
+fn multipart(_: &StoreOptions) -> Result<Option<super::Multipart>> {
+    Ok(None)
+}
+
+#[cfg(feature = "cloud")]
+fn multipart(options: &StoreOptions) -> Result<Option<super::Multipart>> {
+    cloud::multipart(options).map(|multipart| Some(multipart.governed()))
 }
 
 #[cfg(not(feature = "cloud"))]
