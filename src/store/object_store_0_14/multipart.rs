@@ -158,3 +158,65 @@ impl RetryPolicy for PartRetries {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use object_store::{PutPayload, PutResult, UploadPart};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// An upload whose parts fail, or never come to an end.
+    #[derive(Debug)]
+    struct Broken {
+        fails: bool,
+        aborted: Arc<AtomicUsize>,
+    }
+
+    impl MultipartUpload for Broken {
+        fn put_part(&mut self, _: PutPayload) -> UploadPart {
+            let error = || object_store::Error::Generic { store: "test", source: "as the test wants".into() };
+            match self.fails {
+                true => async move { Err(error()) }.boxed(),
+                false => futures::future::pending().boxed(),
+            }
+        }
+
+        fn complete<'a, 'b>(&'a mut self) -> BoxFuture<'b, object_store::Result<PutResult>>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            panic!("there is nothing to complete")
+        }
+
+        fn abort<'a, 'b>(&'a mut self) -> BoxFuture<'b, object_store::Result<()>>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            self.aborted.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }.boxed()
+        }
+    }
+
+    fn parts() -> impl Iterator<Item = PutPayload> + Send {
+        (0..3).map(|_| PutPayload::from("part"))
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_fails_or_is_dropped_is_given_up() {
+        let aborted = Arc::new(AtomicUsize::new(0));
+        let upload = |fails| GivenUpOnDrop(Some(Box::new(Broken { fails, aborted: Arc::clone(&aborted) })));
+        let mut failing = upload(true);
+        assert!(failing.write(parts(), 2).await.is_err());
+        failing.give_up().await;
+        assert_eq!(aborted.load(Ordering::Relaxed), 1);
+        let mut endless = upload(false);
+        assert!(endless.write(parts(), 2).now_or_never().is_none());
+        drop(endless);
+        // What was spawned runs when this task makes way.
+        tokio::task::yield_now().await;
+        assert_eq!(aborted.load(Ordering::Relaxed), 2);
+    }
+}

@@ -40,7 +40,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         client: impl Fn(&K) -> Option<ClientConfigKey>,
     ) -> Result<()> {
         for (name, value) in options.all().filter(|(name, _)| !OWN.contains(name) && !taken.contains(name)) {
-            let key = name.parse::<K>().ok().filter(|key| client(key).is_none_or(|key| is_obeyed(key)));
+            let key = name.parse::<K>().ok().filter(|key| client(key).is_none_or(is_obeyed));
             let key =
                 key.ok_or_else(|| Error::invalid(format!("'{}' is no option of this store", name.escape_debug())))?;
             self.set(key, value);

@@ -14,6 +14,8 @@ mod s3;
 
 pub use options::StoreOptions;
 
+#[cfg(feature = "cloud")]
+use super::object_store_0_14::ObjectStore014;
 use super::{FileStore, Findings, GovernorSettings, MemoryStore, Prices, ProbedStore, Store, probe};
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
@@ -67,7 +69,7 @@ impl StoreUrl {
 
     /// Opens the store. A directory must exist; a bucket is not asked anything yet. `memory:` is a new, empty store each time.
     ///
-    /// Requests to a bucket run on the tokio runtime in which this is called ([`ObjectStore014`](super::object_store_0_14::ObjectStore014)).
+    /// Requests to a bucket run on the tokio runtime in which this is called (`ObjectStore014`).
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) if the URL needs a feature that is not compiled in, [`Invalid`](ErrorKind::Invalid) for an option that is none,
@@ -105,6 +107,15 @@ impl StoreUrl {
         Ok(Some(GovernorSettings { prices, multipart: multipart(options)?, ..GovernorSettings::default() }))
     }
 
+    /// The store without its probe.
+    #[cfg(all(test, feature = "cloud"))]
+    pub(super) fn open_unprobed(&self, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+        match &self.0 {
+            Place::Bucket { cloud, bucket, prefix } => Ok(Arc::new(in_bucket(*cloud, bucket, prefix, options)?)),
+            _ => self.open(options),
+        }
+    }
+
     /// [Probes](probe) the store, unless one opened with these options, or with clones of them, was probed before.
     ///
     /// # Errors
@@ -137,6 +148,14 @@ fn open_bucket(cloud: Cloud, _: &str, _: &str, _: &StoreOptions) -> Result<Probe
 
 #[cfg(feature = "cloud")]
 fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ProbedStore> {
+    let store = in_bucket(cloud, bucket, prefix, options)?;
+    // Two servers may have a bucket of this name.
+    let endpoint = options.get("endpoint").map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+    Ok(options.probed(Arc::new(store), format!("{}://{bucket}{endpoint}", cloud.scheme())))
+}
+
+#[cfg(feature = "cloud")]
+fn in_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ObjectStore014> {
     let store: Arc<dyn object_store::ObjectStore> = match cloud {
         #[cfg(feature = "s3")]
         Cloud::S3 => Arc::new(s3::open(bucket, options)?),
@@ -147,10 +166,7 @@ fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions)
         #[allow(unreachable_patterns, reason = "reachable unless all three features are there")]
         _ => return Err(missing(cloud)),
     };
-    let store = super::object_store_0_14::ObjectStore014::new(store, prefix)?.multipart(cloud::multipart(options)?);
-    // Two servers may have a bucket of this name.
-    let endpoint = options.get("endpoint").map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-    Ok(options.probed(Arc::new(store), format!("{}://{bucket}{endpoint}", cloud.scheme())))
+    Ok(ObjectStore014::new(store, prefix)?.multipart(cloud::multipart(options)?))
 }
 
 #[allow(dead_code, reason = "used unless all three features are there")]

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 const STALL: Duration = Duration::from_millis(100);
 
 /// A server that treats its only connection like this.
+#[allow(clippy::disallowed_methods, reason = "a server is another process, or nearly so")]
 fn server(treat: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/a", listener.local_addr().unwrap());
@@ -141,4 +142,61 @@ fn nobody_there_is_worth_a_retry_and_http_that_is_not_allowed_is_not() {
     // Without a runtime it is an error, and no panic.
     let error = block_on(client.execute(request())).unwrap_err();
     assert!(error.to_string().contains("tokio runtime"), "{error}");
+}
+
+#[cfg(all(feature = "s3", feature = "azure", feature = "gcs"))]
+mod through_clients {
+    use super::*;
+    use crate::store::{Created, Payload, Store, StoreOptions, StoreUrl};
+    use std::sync::Arc;
+
+    /// The error that comes of this answer to a create, or what was created, by each client.
+    fn creates(head: &'static str, body: &'static str) -> Vec<Result<Created, Error>> {
+        ["s3://bucket/a", "az://container/a", "gs://bucket/a"].map(|url| create(url, head, body)).into()
+    }
+
+    fn create(url: &str, head: &'static str, body: &'static str) -> Result<Created, Error> {
+        let (endpoint, server) = answer_with(head, body);
+        let endpoint = endpoint.trim_end_matches("/a");
+        let options = StoreOptions::new();
+        let options = match url.split_once(':').unwrap().0 {
+            "s3" => options.option("endpoint", endpoint).option("access_key_id", "k").option("secret_access_key", "s"),
+            "az" => options.option("endpoint", endpoint).option("account_name", "a").option("account_key", "aHVzaA=="),
+            _ => options.option("base_url", endpoint).option("skip_signature", "true"),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let created = runtime.block_on(async {
+            let url: StoreUrl = url.parse().unwrap();
+            // The probe would ask more than the server answers.
+            let store: Arc<dyn Store> = url.open_unprobed(&options).unwrap();
+            store.create("b", Payload::from(vec![1])).await
+        });
+        server.join().unwrap();
+        created
+    }
+
+    #[test]
+    fn what_a_server_says_comes_through_every_client() {
+        let body = "<Error><Code>SlowDown</Code></Error>";
+        for created in creates("503 Slow Down\r\nretry-after: 7", body) {
+            let error = created.unwrap_err();
+            assert_eq!((error.kind(), error.retry()), (ErrorKind::Throttled, Retry::After(Duration::from_secs(7))));
+        }
+        for created in creates("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>") {
+            assert_eq!(created.unwrap_err().kind(), ErrorKind::Denied);
+        }
+    }
+
+    #[test]
+    fn that_an_object_exists_is_told_from_writers_that_met() {
+        for created in creates("412 Precondition Failed", "") {
+            assert_eq!(created.unwrap(), Created::Exists);
+        }
+        let head = "409 Conflict\r\nx-ms-error-code: BlobAlreadyExists";
+        assert_eq!(create("az://container/a", head, "").unwrap(), Created::Exists);
+        for created in creates("409 Conflict", "<Error><Code>ConditionalRequestConflict</Code></Error>") {
+            let error = created.unwrap_err();
+            assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Backoff));
+        }
+    }
 }
