@@ -201,3 +201,17 @@ impl Resources {
         self.uploads_max.unwrap_or(if is_governed { governed } else { Self::UPLOADS_DEFAULT })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_at_once_scale_with_the_budget_of_a_governed_store() {
+        let uploads =
+            |mebibytes: u64, is_governed| Resources::inline(mebibytes << 20).unwrap().uploads_max(is_governed);
+        assert_eq!([32, 64, 256, 512, 4096].map(|mebibytes| uploads(mebibytes, true)), [8, 16, 64, 128, 256]);
+        assert_eq!([32, 4096].map(|mebibytes| uploads(mebibytes, false)), [8, 8]);
+        assert_eq!(Resources::inline(1 << 30).unwrap().uploads(3).uploads_max(true), 3);
+    }
+}

@@ -10,8 +10,11 @@ use futures::StreamExt;
 use futures::future::join;
 use mailrail::message::MailboxName;
 use mailrail::repository::Seams;
+use mailrail::runtime::{Clock, Timer};
+use mailrail::source::Kind;
 use mailrail::source::{Memory, SourceId};
 use mailrail::store::{Governor, GovernorSettings, MemoryStore, Multipart, Store};
+use mailrail::testing::sink;
 use mailrail::testing::{SlowStore, ThrottledStore, VirtualTime};
 use mailrail::transfer::Report;
 use mailrail::{Engine, Protection, Repository, Resources, Settings};
@@ -118,7 +121,7 @@ fn throttled() -> (Report, Vec<(u64, u64)>) {
     let watch = async {
         let mut before = governor.usage();
         loop {
-            mailrail::runtime::Timer::sleep(&time, Duration::from_secs(1)).await;
+            time.sleep(Duration::from_secs(1)).await;
             let used = governor.usage().since(&before);
             seconds.push((used.requests() - used.refused, used.refused));
             before = governor.usage();
@@ -189,12 +192,39 @@ fn who_waits_for_something_to_be_appended_waits_for_the_source() {
         let engine = engine(Arc::new(MemoryStore::new()), seams(&time, &governor), 64 << 20, Settings::default()).await;
         let (appender, transfer) = engine.append_to(MailboxName::new("anna"), SourceId::new([1; 16]));
         let append = async {
-            mailrail::runtime::Timer::sleep(&time, Duration::from_secs(60)).await;
+            time.sleep(Duration::from_secs(60)).await;
             drop(appender);
         };
         join(transfer.finish(), append).await.0.unwrap()
     });
     assert!(report.time.source > 0.99 && (sum(&report) - 1.0).abs() < 1e-9, "{:?}", report.time);
+}
+
+#[test]
+fn a_restore_from_far_away_waits_for_few_answers_in_a_row() {
+    let latency = Duration::from_millis(50);
+    let restore = |mailboxes: u64, messages: u64, octets: usize| {
+        let store = MemoryStore::new();
+        let time = VirtualTime::new();
+        let governor = governor(&time, GovernorSettings::default());
+        let far = SlowStore::new(Arc::new(store.clone()), Arc::new(time.clone()), latency);
+        let report = time.run(async {
+            let near = engine(Arc::new(store), Seams::default(), 512 << 20, Settings::default()).await;
+            near.transfer(mail(mailboxes, messages, octets)).finish().await.unwrap();
+            let engine = engine(Arc::new(far), seams(&time, &governor), 512 << 20, Settings::default()).await;
+            engine.restore(sink::Memory::new(Kind::Other("memory".into()))).finish().await.unwrap()
+        });
+        assert!(report.is_complete() && report.restored == mailboxes * messages, "{report:?}");
+        let answers = time.now().as_secs_f64() / latency.as_secs_f64();
+        println!("{} octets of {mailboxes} mailboxes: {answers} answers in a row; {:?}", report.bytes, report.requests);
+        answers
+    };
+    // 8 MiB in a window, and one after the other it would be 32 answers.
+    let big = restore(1, 256, 1 << 20);
+    assert!(big < 25.0, "{big} answers in a row");
+    // At least five requests for each.
+    let many = restore(640, 1, 1000);
+    assert!(many < 640.0 * 5.0 / 8.0, "{many} answers in a row");
 }
 
 /// A drawing: what was granted and refused in each second.

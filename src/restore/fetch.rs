@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const RANGE_MAX: u64 = 8 << 20;
 /// Ranges read at once by one caller.
 const READS_MAX: usize = 8;
+/// The same if the store is governed, which decides how many of them are on their way. All that is read is paid for before.
+const GOVERNED_READS_MAX: usize = 64;
 /// Packs whose keys are remembered.
 const READERS_MAX: usize = 1024;
 
@@ -122,7 +124,8 @@ impl Fetcher {
             let read = read_exact(&**self.repository.store(), &pack.key(), range.clone()).await;
             (range, places, read)
         });
-        let mut reads = reads.buffer_unordered(READS_MAX);
+        let is_governed = self.repository.governor().is_some();
+        let mut reads = reads.buffer_unordered(if is_governed { GOVERNED_READS_MAX } else { READS_MAX });
         while let Some((range, places, read)) = reads.next().await {
             match read {
                 Ok(octets) => {

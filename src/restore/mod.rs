@@ -28,8 +28,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many mailboxes are restored at once.
-const MAILBOXES_AT_ONCE: usize = 4;
+/// How many mailboxes are restored at once, and at most from a store that is far away: what is known of each takes memory.
+const MAILBOXES_AT_ONCE: (usize, usize) = (4, 32);
+/// From such a store one mailbox at once for so many octets of the budget.
+const MAILBOX_SHARE: u64 = 32 << 20;
+/// How many journals are asked at once whose they are, if the store is far away.
+const NAMES_AT_ONCE: usize = 32;
+/// How many windows of a mailbox are under way beside those that workers have, if the store is far away and memory permits.
+const WINDOWS_AHEAD: usize = 8;
 /// The most notes, and the most damages, that a report names; beyond it counts.
 const NAMED_MAX: usize = 10_000;
 
@@ -159,7 +165,7 @@ impl Restore {
         self.fetcher.keep_frames(self.resources.budget(), self.frames_octets());
         let names = self.names(&mut report).await?;
         let restores = stream::iter(names).map(|name| self.mailbox(name));
-        let mut restores = restores.buffer_unordered(MAILBOXES_AT_ONCE);
+        let mut restores = restores.buffer_unordered(self.mailboxes_at_once());
         while let Some(part) = restores.next().await {
             report.add(part);
         }
@@ -183,8 +189,11 @@ impl Restore {
             return Ok(wanted.clone());
         }
         let (mut names, mut failed) = (Vec::new(), Vec::new());
-        for journal in self.repository.journals().await? {
-            match journal.mailbox_if_any(&self.repository).await {
+        let journals = self.repository.journals().await?.into_iter();
+        let owners = journals.map(|journal| async move { (journal, journal.mailbox_if_any(&self.repository).await) });
+        let mut owners = stream::iter(owners).buffered(if self.is_far() { NAMES_AT_ONCE } else { 1 });
+        while let Some((journal, owner)) = owners.next().await {
+            match owner {
                 // Who asks for an older time is told that it is forgotten.
                 Ok((_, true)) if self.at.is_none() => {}
                 Ok((name, _)) => names.push(name),
@@ -233,7 +242,8 @@ impl Restore {
         let state = Windows { planner, announced, sink: Arc::clone(&sink), kinds: Arc::clone(&kinds) };
         let executor = Arc::clone(self.resources.executor());
         let windows = stream::unfold(Some(state), move |state| Windows::next(state, Arc::clone(&executor)));
-        let at_once = if is_ordered { 1 } else { self.resources.executor().parallelism() + 1 };
+        let ahead = if self.is_far() { WINDOWS_AHEAD } else { 1 };
+        let at_once = if is_ordered { 1 } else { self.resources.executor().parallelism() + ahead };
         let deliveries = windows.map(|window| {
             let (sink, kinds) = (Arc::clone(&sink), Arc::clone(&kinds));
             async move {
@@ -256,6 +266,17 @@ impl Restore {
         }
         let sink = Arc::clone(&sink);
         runtime::run(&**self.resources.executor(), move || sink.finish()).await?
+    }
+
+    /// Whether what is asked of the store takes so long that much must be asked at once.
+    fn is_far(&self) -> bool {
+        self.repository.governor().is_some()
+    }
+
+    fn mailboxes_at_once(&self) -> usize {
+        let (least, most) = MAILBOXES_AT_ONCE;
+        let share = usize::try_from(self.resources.budget().octets() / MAILBOX_SHARE).unwrap_or(most);
+        if self.is_far() { share.clamp(least, most) } else { least }
     }
 
     /// Octets of messages in one window; with pieces sealed, opened and encoded again it takes four times as much memory.

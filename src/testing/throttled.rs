@@ -81,7 +81,7 @@ impl Rule {
     fn grants(&self, asked: &mut Asked) -> bool {
         asked.operations += 1;
         match self {
-            Self::Every(every) => (asked.operations - 1) % every != 0,
+            Self::Every(every) => !(asked.operations - 1).is_multiple_of(*every),
             Self::Rate { per_second, burst, clock } => {
                 let now = clock.now();
                 let come = now.saturating_sub(asked.at).as_secs_f64() * per_second;

@@ -136,7 +136,7 @@ impl Transfer {
         if is_source_asked && !self.batches.is_waiting && !is_store_asked {
             return For::Source;
         }
-        let waits = self.store_waits().or((writes > 0).then_some(Waiting::Latency));
+        let waits = self.store_waits().or_else(|| (writes > 0).then_some(Waiting::Latency));
         waits.map(For::Store).unwrap_or(if is_source_asked { For::Source } else { For::Cpu })
     }
 
