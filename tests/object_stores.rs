@@ -9,71 +9,29 @@
     feature = "testing"
 ))]
 
+#[allow(dead_code, reason = "tests/fire uses more of it")]
+#[path = "servers/mod.rs"]
+mod servers;
+
 use futures::TryStreamExt;
 use mailrail::organisation::Organisation;
 use mailrail::runtime::SystemTimer;
 use mailrail::store::{Retries, RetryingStore, Store, StoreOptions, StoreUrl, Writers};
 use mailrail::testing::store_conformance;
 use mailrail::{Engine, ErrorKind, Key, Protection, Repository, Resources, Settings, sink, source};
-use std::env;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use servers::{Server, same_trees};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/servers.py");
-
-/// A server that runs until this is dropped.
-struct Server {
-    script: Child,
-    url: String,
-    options: Vec<(String, String)>,
+/// Options of a server, with no findings of before.
+fn options(server: &Server) -> StoreOptions {
+    server.options().iter().fold(StoreOptions::new(), |options, (name, value)| options.option(name, value))
 }
 
-impl Server {
-    /// `None` if it is not installed.
-    fn start(name: &str) -> Option<Self> {
-        let Some(directory) = env::var_os("MAILRAIL_SERVERS") else {
-            println!("skipped: MAILRAIL_SERVERS names no directory with servers");
-            return None;
-        };
-        let script = |command: &str| {
-            let mut python = Command::new("python3");
-            python.arg(SCRIPT).arg(command).arg(&directory).arg(name);
-            python
-        };
-        if !script("has").status().is_ok_and(|status| status.success()) {
-            println!("skipped: {name} is not installed in {}", directory.display());
-            return None;
-        }
-        let mut script = script("run").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(script.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let started: serde_json::Value = serde_json::from_str(&line).expect("the server starts");
-        let given = started["options"].as_object().unwrap().iter();
-        let options = given.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
-        Some(Self { script, url: started["url"].as_str().unwrap().to_owned(), options })
-    }
-
-    /// Options of this server, with no findings of before.
-    fn options(&self) -> StoreOptions {
-        self.options.iter().fold(StoreOptions::new(), |options, (name, value)| options.option(name, value))
-    }
-
-    /// The store below a prefix. Must be called inside of a runtime.
-    fn store(&self, prefix: &str, options: StoreOptions) -> Arc<dyn Store> {
-        let url: StoreUrl = format!("{}/{prefix}", self.url).parse().unwrap();
-        url.open(&options).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its standard input is closed, by which it ends.
-        drop(self.script.stdin.take());
-        self.script.wait().unwrap();
-    }
+/// The store below a prefix. Must be called inside of a runtime.
+fn open(server: &Server, prefix: &str, options: StoreOptions) -> Arc<dyn Store> {
+    let url: StoreUrl = format!("{}/{prefix}", server.url()).parse().unwrap();
+    url.open(&options).unwrap()
 }
 
 fn runtime() -> Runtime {
@@ -82,40 +40,40 @@ fn runtime() -> Runtime {
 
 /// A well-behaved server holds the contract and brings an organisation back.
 fn is_well_behaved(name: &str) {
-    let Some(server) = Server::start(name) else { return };
+    let Some(server) = &Server::start(name) else { return };
     let runtime = runtime();
     runtime.block_on(async {
         // As a repository has it: what fails for now is tried again.
-        let store = server.store("Mail of 2026/b_c", server.options());
+        let store = open(server, "Mail of 2026/b_c", options(server));
         let store = RetryingStore::new(store, Retries::default(), Arc::new(SystemTimer), 1);
         store_conformance(&store).await.unwrap();
-        larger_objects_go_in_parts(&server).await;
-        journey(&server).await;
+        larger_objects_go_in_parts(server).await;
+        journey(server).await;
     });
 }
 
 /// A server that does not keep what writers rely on is refused, and nothing is written to it, unless it is vouched that there is one writer.
 fn is_refused(name: &str) {
-    let Some(server) = Server::start(name) else { return };
+    let Some(server) = &Server::start(name) else { return };
     let protection = || Protection::Key(Key::new([7; 32]));
     runtime().block_on(async {
         for time in 0..10 {
             let prefix = time.to_string();
-            let store = server.store(&prefix, server.options());
+            let store = open(server, &prefix, options(server));
             let refused = Repository::open_or_create(store, protection()).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused:?}");
             assert!(refused.to_string().contains("--single-writer"), "{refused}");
-            let left = server.store(&prefix, server.options()).list("").try_collect::<Vec<_>>().await.unwrap();
+            let left = open(server, &prefix, options(server)).list("").try_collect::<Vec<_>>().await.unwrap();
             assert!(left.is_empty(), "{left:?}");
         }
-        let one = server.options().writers(Writers::One);
-        Repository::open_or_create(server.store("one", one), protection()).await.unwrap();
+        let one = options(server).writers(Writers::One);
+        Repository::open_or_create(open(server, "one", one), protection()).await.unwrap();
     });
 }
 
 async fn larger_objects_go_in_parts(server: &Server) {
-    let options = server.options().option("multipart_above", "5242880").option("part_bytes", "5242880");
-    let store = server.store("parts", options);
+    let options = options(server).option("multipart_above", "5242880").option("part_bytes", "5242880");
+    let store = open(server, "parts", options);
     for length in [5 << 20, (5 << 20) + 1, (16 << 20) + 7] {
         let octets: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
         store.put("object", octets.clone().into()).await.unwrap();
@@ -133,8 +91,8 @@ async fn journey(server: &Server) {
     let (from, to, left) = (directory.path().join("from"), directory.path().join("to"), directory.path().join("left"));
     Organisation::new(5).mailboxes(3).bytes(40 << 20).build().write_maildirs(&from).unwrap();
     // Small parts, so that packs go in several.
-    let options = server.options().option("multipart_above", "5242880").option("part_bytes", "5242880");
-    let store = server.store("journey", options);
+    let options = options(server).option("multipart_above", "5242880").option("part_bytes", "5242880");
+    let store = open(server, "journey", options);
     let protection = || Protection::Key(Key::new([7; 32]));
     let repository = Repository::open_or_create(Arc::clone(&store), protection()).await.unwrap();
     let engine = engine(repository);
@@ -162,7 +120,7 @@ async fn journey(server: &Server) {
     assert!(checked.is_sound(), "{checked:#?}");
     let restored = engine.restore(sink::Maildir::new(&left)).finish().await.unwrap();
     assert!(restored.is_complete() && restored.restored > 0, "{restored:#?}");
-    assert_eq!(engine.repository().mailboxes().await.unwrap(), [kept.clone()]);
+    assert_eq!(engine.repository().mailboxes().await.unwrap(), std::slice::from_ref(kept));
     let restored = std::fs::read_dir(&left).unwrap().map(|entry| entry.unwrap().file_name());
     for name in restored {
         same_trees(&from.join(&name), &left.join(&name));
@@ -172,11 +130,6 @@ async fn journey(server: &Server) {
 fn engine(repository: Repository) -> Engine {
     let resources = Resources::with(64 << 20, 2).unwrap();
     Engine::builder(repository).resources(resources).settings(Settings::default()).build().unwrap()
-}
-
-fn same_trees(a: &Path, b: &Path) {
-    let diff = Command::new("diff").arg("-r").arg(a).arg(b).output().unwrap();
-    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
 }
 
 #[test]

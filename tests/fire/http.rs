@@ -82,7 +82,10 @@ impl Head {
 pub(crate) enum Body {
     Length(u64),
     /// `left` octets of this chunk, with the line end behind it; `is_last` once the chunk of no octets has come.
-    Chunked { left: u64, is_last: bool },
+    Chunked {
+        left: u64,
+        is_last: bool,
+    },
     UntilClose,
 }
 

@@ -4,7 +4,9 @@
 #![cfg(all(feature = "cli", feature = "testing"))]
 
 mod http;
+#[allow(dead_code, reason = "benches/compare uses more of it")]
 mod proxy;
+#[allow(dead_code, reason = "others use more of it")]
 #[path = "../servers/mod.rs"]
 mod servers;
 
@@ -129,7 +131,11 @@ impl Place {
         let key = self.path("key");
         command.args(["--memory", "64MiB", "--key-file"]).arg(key).args(arguments);
         let small = [("multipart_above", "5242880".to_owned()), ("part_bytes", "5242880".to_owned())];
-        for (name, value) in server.options_at(proxy.map_or(server.address(), Proxy::address)).into_iter().chain(small.map(|(name, value)| (name.to_owned(), value))) {
+        for (name, value) in server
+            .options_at(proxy.map_or(server.address(), Proxy::address))
+            .into_iter()
+            .chain(small.map(|(name, value)| (name.to_owned(), value)))
+        {
             command.arg("--store-option").arg(format!("{name}={value}"));
         }
         command

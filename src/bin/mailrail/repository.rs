@@ -47,7 +47,9 @@ pub(crate) async fn open_or_create(
         Some(path) => match look(path)? {
             Found::Repository => opened(common, url.open(&common.store_options())?, url, key).await,
             Found::Others => Err(occupied(url)),
-            Found::Room => created(common.seams(url)?, url.open_or_create(&common.store_options())?, key, no_encryption).await,
+            Found::Room => {
+                created(common.seams(url)?, url.open_or_create(&common.store_options())?, key, no_encryption).await
+            }
         },
         None => {
             let store = url.open(&common.store_options())?;
@@ -60,7 +62,12 @@ pub(crate) async fn open_or_create(
     }
 }
 
-async fn created(seams: Seams, store: Arc<dyn Store>, key: Option<Protection>, no_encryption: bool) -> Result<Repository, Failure> {
+async fn created(
+    seams: Seams,
+    store: Arc<dyn Store>,
+    key: Option<Protection>,
+    no_encryption: bool,
+) -> Result<Repository, Failure> {
     let protection = match key {
         Some(key) => key,
         None if no_encryption => Protection::None,
@@ -69,7 +76,12 @@ async fn created(seams: Seams, store: Arc<dyn Store>, key: Option<Protection>, n
     Ok(Repository::open_or_create_with(store, protection, seams).await?)
 }
 
-async fn opened(common: &Common, store: Arc<dyn Store>, url: &StoreUrl, key: Option<Protection>) -> Result<Repository, Failure> {
+async fn opened(
+    common: &Common,
+    store: Arc<dyn Store>,
+    url: &StoreUrl,
+    key: Option<Protection>,
+) -> Result<Repository, Failure> {
     let has_key = key.is_some();
     let opened = Repository::open_with(store, key.unwrap_or(Protection::None), common.seams(url)?).await;
     opened.map_err(|error| match error.kind() {

@@ -84,13 +84,16 @@ struct Turn {
     restore: Option<Cost>,
     /// As the proxy counted them, where there is one.
     requests: u64,
+    /// Behind the first ten seconds: requests a second that were granted, and which share of all was refused. Where there is a rate.
+    settled: Option<(f64, f64)>,
 }
 
 fn ways() -> Vec<Way> {
     let way = |name, program, budget, weather| Way { name, program, budget, weather };
     let calm = Some(Weather::default());
     let far = Some(Weather { latency: Duration::from_millis(50), ..Weather::default() });
-    let faults = vec![Fault::ServerError, Fault::Unavailable, Fault::ResetRequest, Fault::ResetAnswer, Fault::LoseAnswer];
+    let faults =
+        vec![Fault::ServerError, Fault::Unavailable, Fault::ResetRequest, Fault::ResetAnswer, Fault::LoseAnswer];
     let failing = Some(Weather { faulty: 100, faults, seed: 1, ..Weather::default() });
     vec![
         way("bare", Program::Bare, 0, None),
@@ -100,6 +103,7 @@ fn ways() -> Vec<Way> {
         way("proxy", Program::Mailrail, 512, calm.clone()),
         way("proxy, 50 ms", Program::Mailrail, 512, far),
         way("proxy, 10 % fail", Program::Mailrail, 512, failing),
+        way("proxy, 20 requests/s", Program::Mailrail, 64, Some(Weather { rate: Some(20), ..Weather::default() })),
         way("restic, proxy", Program::Restic, 0, calm),
     ]
 }
@@ -136,9 +140,11 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(arguments: &'a Arguments) -> Result<Self> {
         let shared = Path::new("/dev/shm");
-        let work = tempfile::Builder::new()
-            .prefix("mailrail-wire.")
-            .tempdir_in(if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() })?;
+        let work = tempfile::Builder::new().prefix("mailrail-wire.").tempdir_in(if shared.is_dir() {
+            shared.to_owned()
+        } else {
+            std::env::temp_dir()
+        })?;
         let (key, stored) = (work.path().join("key"), work.path().join("stored"));
         fs::write(&key, [5; 32])?;
         Command::new("chmod").arg("600").arg(&key).status()?;
@@ -154,12 +160,19 @@ impl<'a> Bench<'a> {
 
     fn mailrail(&self, budget: u32, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.arguments.mailrail);
-        command.arg("--quiet").arg("--memory").arg(format!("{budget}MiB")).arg("--key-file").arg(&self.key).args(arguments);
+        command
+            .arg("--quiet")
+            .arg("--memory")
+            .arg(format!("{budget}MiB"))
+            .arg("--key-file")
+            .arg(&self.key)
+            .args(arguments);
         command
     }
 
     fn turn(&self, way: &Way) -> Result<Turn> {
-        let server = Server::start_in(&self.arguments.servers, &self.arguments.server).context("the server is not installed")?;
+        let server =
+            Server::start_in(&self.arguments.servers, &self.arguments.server).context("the server is not installed")?;
         let proxy = way.weather.clone().map(|weather| Proxy::start(server.address(), weather));
         let at = proxy.as_ref().map_or(server.address(), Proxy::address);
         let mut turn = match way.program {
@@ -167,7 +180,8 @@ impl<'a> Bench<'a> {
             Program::Mailrail => self.push_and_restore(way.budget, &server, at)?,
             Program::Restic => self.restic(&server, at)?,
         };
-        turn.requests = proxy.map_or(0, |proxy| proxy.requests());
+        turn.requests = proxy.as_ref().map_or(0, Proxy::requests);
+        turn.settled = proxy.and_then(|proxy| settled(&proxy.answers()));
         Ok(turn)
     }
 
@@ -194,7 +208,7 @@ impl<'a> Bench<'a> {
         let sink = format!("maildir:{}", restored.display());
         let restore = self.run(&mut with_options(self.mailrail(budget, &["restore", &repository, &sink])))?;
         fs::remove_dir_all(restored)?;
-        Ok(Turn { push, restore: Some(restore), requests: 0 })
+        Ok(Turn { push, restore: Some(restore), ..Turn::default() })
     }
 
     fn restic(&self, server: &Server, at: SocketAddr) -> Result<Turn> {
@@ -215,8 +229,18 @@ impl<'a> Bench<'a> {
         let restored = self.work.path().join("restored");
         let restore = self.run(restic().args(["restore", "latest", "--target"]).arg(&restored))?;
         fs::remove_dir_all(restored)?;
-        Ok(Turn { push, restore: Some(restore), requests: 0 })
+        Ok(Turn { push, restore: Some(restore), ..Turn::default() })
     }
+}
+
+/// What is granted and refused from the tenth second on.
+fn settled(answers: &[(Duration, bool)]) -> Option<(f64, f64)> {
+    let from = answers.first()?.0 + Duration::from_secs(10);
+    let behind: Vec<&(Duration, bool)> = answers.iter().filter(|(at, _)| *at >= from).collect();
+    let seconds = (behind.last()?.0 - from).as_secs_f64();
+    let refused = behind.iter().filter(|(_, is_refused)| *is_refused).count() as f64;
+    let all = behind.len() as f64;
+    Some(((all - refused) / seconds, refused / all))
 }
 
 fn pairs(server: &Server, at: SocketAddr) -> Vec<String> {
@@ -274,7 +298,9 @@ fn open(url: &str, options: &BTreeMap<&str, &str>) -> Result<Box<dyn ObjectStore
 
 fn tell(server: &str, ways: &[Way], turns: &BTreeMap<&str, Vec<Turn>>) {
     println!("\n## {server}\n\nMedians (least to most):\n");
-    println!("| | push: wall s | CPU s | peak MB | restore: wall s | peak MB | requests |\n|---|---:|---:|---:|---:|---:|---:|");
+    println!(
+        "| | push: wall s | CPU s | peak MB | restore: wall s | peak MB | requests |\n|---|---:|---:|---:|---:|---:|---:|"
+    );
     for way in ways {
         let spread = |figure: fn(&Turn) -> f64, digits| show(turns[way.name].iter().map(figure).collect(), digits);
         let restore = |turn: &Turn| turn.restore.unwrap_or_default();
@@ -289,10 +315,22 @@ fn tell(server: &str, ways: &[Way], turns: &BTreeMap<&str, Vec<Turn>>) {
             spread(|turn| turn.requests as f64, 0),
         );
     }
+    for (name, turn) in turns.iter().flat_map(|(name, turns)| turns.iter().map(move |turn| (name, turn))) {
+        if let Some((granted, refused)) = turn.settled {
+            println!(
+                "\n{name}: {granted:.1} requests/s granted behind the first 10 s, {:.1} % refused",
+                refused * 100.0
+            );
+        }
+    }
     println!("\nWall time, ratios of one round:\n\n| | push | restore |\n|---|---:|---:|");
-    for (name, to) in [("mailrail 256", "bare"), ("proxy, 50 ms", "proxy"), ("proxy, 10 % fail", "proxy"), ("restic, proxy", "proxy")] {
+    for (name, to) in
+        [("mailrail 256", "bare"), ("proxy, 50 ms", "proxy"), ("proxy, 10 % fail", "proxy"), ("restic, proxy", "proxy")]
+    {
         let (Some(these), Some(those)) = (turns.get(name), turns.get(to)) else { continue };
-        let ratios = |figure: fn(&Turn) -> f64| these.iter().zip(those).map(|(this, that)| figure(this) / figure(that)).collect();
+        let ratios = |figure: fn(&Turn) -> f64| {
+            these.iter().zip(those).map(|(this, that)| figure(this) / figure(that)).collect()
+        };
         let restores = show(ratios(|turn| turn.restore.unwrap_or_default().wall), 2);
         println!("| {name} to {to} | {} | {restores} |", show(ratios(|turn| turn.push.wall), 2));
     }
