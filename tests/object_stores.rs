@@ -120,7 +120,7 @@ async fn journey(server: &Server) {
     assert!(checked.is_sound(), "{checked:#?}");
     let restored = engine.restore(sink::Maildir::new(&left)).finish().await.unwrap();
     assert!(restored.is_complete() && restored.restored > 0, "{restored:#?}");
-    assert_eq!(engine.repository().mailboxes().await.unwrap(), std::slice::from_ref(kept));
+    assert!(engine.repository().mailboxes().await.unwrap().iter().eq([kept]));
     let restored = std::fs::read_dir(&left).unwrap().map(|entry| entry.unwrap().file_name());
     for name in restored {
         same_trees(&from.join(&name), &left.join(&name));

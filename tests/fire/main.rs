@@ -132,7 +132,7 @@ impl Place {
         command.args(["--memory", "64MiB", "--key-file"]).arg(key).args(arguments);
         let small = [("multipart_above", "5242880".to_owned()), ("part_bytes", "5242880".to_owned())];
         for (name, value) in server
-            .options_at(proxy.map_or(server.address(), Proxy::address))
+            .options_at(proxy.map_or_else(|| server.address(), Proxy::address))
             .into_iter()
             .chain(small.map(|(name, value)| (name.to_owned(), value)))
         {

@@ -7,6 +7,8 @@ mod errors;
 #[cfg(feature = "cloud")]
 mod http;
 mod multipart;
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+mod part_retries;
 #[cfg(feature = "cloud")]
 mod refusal;
 

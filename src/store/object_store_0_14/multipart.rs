@@ -2,23 +2,14 @@
 
 use super::body;
 use crate::error::{Error, Result};
-use crate::runtime::{SystemTimer, Timer};
 use crate::store::Payload;
-use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
 use object_store::{MultipartUpload, ObjectStore, PutMultipartOptions};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// The most parts that an upload may have at any store.
 const PARTS_MAX: u64 = 10_000;
-
-/// How often one part is tried again before its upload is given up, and the longest pause before.
-const PART_RETRIES: usize = 3;
-const PART_PAUSE: Duration = Duration::from_millis(200);
 
 /// How larger objects are uploaded: in parts, several at once, so that one object is not as slow as one connection, and a connection that breaks costs a part.
 ///
@@ -78,8 +69,7 @@ impl Multipart {
         path: &Path,
         payload: &Payload,
     ) -> Result<(), object_store::Error> {
-        let options = PutMultipartOptions::default().with_retry_policy(Arc::new(PartRetries));
-        let mut upload = GivenUpOnDrop(Some(store.put_multipart_opts(path, options).await?));
+        let mut upload = GivenUpOnDrop(Some(store.put_multipart_opts(path, options()).await?));
         let written = upload.write(body::parts(payload, self.part_length(payload)), self.at_once).await;
         match written {
             Ok(()) => {
@@ -96,6 +86,13 @@ impl Multipart {
     fn part_length(&self, payload: &Payload) -> u64 {
         self.part.max(payload.len().div_ceil(PARTS_MAX))
     }
+}
+
+fn options() -> PutMultipartOptions {
+    let options = PutMultipartOptions::default();
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+    let options = options.with_retry_policy(std::sync::Arc::new(super::part_retries::PartRetries));
+    options
 }
 
 /// An upload that was begun and not completed.
@@ -130,40 +127,13 @@ impl Drop for GivenUpOnDrop {
     }
 }
 
-/// A part that fails for now is tried again by itself, before its whole object is.
-#[derive(Debug)]
-struct PartRetries;
-
-impl RetryPolicy for PartRetries {
-    fn retry<'a, 'b>(&'a self, context: RetryContext) -> BoxFuture<'b, bool>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        Box::pin(async move {
-            let is_passing = match context.failure {
-                RetryFailure::Status(status) => status.is_server_error(),
-                // `Connector` tells what is not worth a retry, or has to wait as a server asked, as something else.
-                RetryFailure::Transport(kind) => {
-                    use object_store::client::HttpErrorKind as Kind;
-                    matches!(kind, Kind::Connect | Kind::Request | Kind::Timeout | Kind::Interrupted)
-                }
-                _ => false,
-            };
-            if !is_passing || context.attempt > PART_RETRIES {
-                return false;
-            }
-            SystemTimer.sleep(PART_PAUSE * context.attempt as u32).await;
-            true
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use futures::future::BoxFuture;
     use object_store::{PutPayload, PutResult, UploadPart};
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// An upload whose parts fail, or never come to an end.

@@ -110,6 +110,7 @@ impl StoreOptions {
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.environment.keys().chain(self.options.keys()).collect();
-        f.debug_struct("StoreOptions").field("names", &names).field("writers", &self.writers).finish_non_exhaustive()
+        let mut debug = f.debug_struct("StoreOptions");
+        debug.field("names", &names).field("writers", &self.writers).field("probes", &self.probes).finish()
     }
 }
