@@ -2,7 +2,7 @@
 
 #[cfg(feature = "azure")]
 mod azure;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod cloud;
 #[cfg(feature = "gcs")]
 mod gcs;
@@ -14,7 +14,7 @@ mod s3;
 
 pub use options::StoreOptions;
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 use super::object_store_0_14::ObjectStore014;
 use super::{FileStore, Findings, MemoryStore, ProbedStore, Store, probe};
 use crate::error::{Error, ErrorKind, Result};
@@ -94,7 +94,7 @@ impl StoreUrl {
     }
 
     /// The store without its probe.
-    #[cfg(all(test, feature = "cloud"))]
+    #[cfg(all(test, any(feature = "s3", feature = "azure", feature = "gcs")))]
     pub(super) fn open_unprobed(&self, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         match &self.0 {
             Place::Bucket { cloud, bucket, prefix } => Ok(Arc::new(in_bucket(*cloud, bucket, prefix, options)?)),
@@ -117,12 +117,12 @@ impl StoreUrl {
     }
 }
 
-#[cfg(not(feature = "cloud"))]
+#[cfg(not(any(feature = "s3", feature = "azure", feature = "gcs")))]
 fn open_bucket(cloud: Cloud, _: &str, _: &str, _: &StoreOptions) -> Result<ProbedStore> {
     Err(missing(cloud))
 }
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ProbedStore> {
     let store = in_bucket(cloud, bucket, prefix, options)?;
     // Two servers may have a bucket of this name.
@@ -130,7 +130,7 @@ fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions)
     Ok(options.probed(Arc::new(store), format!("{}://{bucket}{endpoint}", cloud.scheme())))
 }
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 fn in_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ObjectStore014> {
     let store: Arc<dyn object_store::ObjectStore> = match cloud {
         #[cfg(feature = "s3")]
