@@ -93,15 +93,6 @@ impl StoreUrl {
         }
     }
 
-    /// The store without its probe.
-    #[cfg(all(test, any(feature = "s3", feature = "azure", feature = "gcs")))]
-    pub(super) fn open_unprobed(&self, options: &StoreOptions) -> Result<Arc<dyn Store>> {
-        match &self.0 {
-            Place::Bucket { cloud, bucket, prefix } => Ok(Arc::new(in_bucket(*cloud, bucket, prefix, options)?)),
-            _ => self.open(options),
-        }
-    }
-
     /// [Probes](probe) the store, unless one opened with these options, or with clones of them, was probed before.
     ///
     /// # Errors
