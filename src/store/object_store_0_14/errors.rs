@@ -6,7 +6,7 @@ use std::io;
 
 /// The error of an operation: `doing` says which, and on what.
 pub(super) fn told(doing: &str, error: object_store::Error) -> Error {
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     if let Some(refusal) = find::<super::refusal::Refusal>(&error) {
         return refusal.told(doing);
     }
@@ -43,7 +43,7 @@ fn judged_io(kind: io::ErrorKind) -> (ErrorKind, Option<Retry>) {
 
 /// Whether a range that begins at an object's end or behind it may be why.
 pub(super) fn may_be_behind_the_end(error: &object_store::Error) -> bool {
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     if let Some(refusal) = find::<super::refusal::Refusal>(error) {
         return refusal.is_about_the_range();
     }

@@ -4,15 +4,15 @@
 
 mod body;
 mod errors;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod http;
 mod multipart;
 #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod part_retries;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod refusal;
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "s3", feature = "azure", feature = "gcs"))))]
 pub use http::{Connector, no_retries};
 pub use multipart::Multipart;

@@ -56,6 +56,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         self.0.get(key.as_ref()).map(|(_, value)| value.as_str())
     }
 
+    #[cfg(feature = "s3")]
     pub(super) fn remove(&mut self, key: &K) {
         self.0.remove(key.as_ref());
     }

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "azure")]
 mod azure;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod cloud;
 #[cfg(feature = "gcs")]
 mod gcs;
@@ -14,7 +14,7 @@ mod s3;
 
 pub use options::StoreOptions;
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 use super::object_store_0_14::ObjectStore014;
 use super::{FileStore, Findings, GovernorSettings, MemoryStore, Prices, ProbedStore, Store, probe};
 use crate::error::{Error, ErrorKind, Result};
@@ -107,15 +107,6 @@ impl StoreUrl {
         Ok(Some(GovernorSettings { prices, multipart: multipart(options)?, ..GovernorSettings::default() }))
     }
 
-    /// The store without its probe.
-    #[cfg(all(test, feature = "cloud"))]
-    pub(super) fn open_unprobed(&self, options: &StoreOptions) -> Result<Arc<dyn Store>> {
-        match &self.0 {
-            Place::Bucket { cloud, bucket, prefix } => Ok(Arc::new(in_bucket(*cloud, bucket, prefix, options)?)),
-            _ => self.open(options),
-        }
-    }
-
     /// [Probes](probe) the store, unless one opened with these options, or with clones of them, was probed before.
     ///
     /// # Errors
@@ -131,22 +122,22 @@ impl StoreUrl {
     }
 }
 
-#[cfg(not(feature = "cloud"))]
+#[cfg(not(any(feature = "s3", feature = "azure", feature = "gcs")))]
 fn multipart(_: &StoreOptions) -> Result<Option<super::Multipart>> {
     Ok(None)
 }
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 fn multipart(options: &StoreOptions) -> Result<Option<super::Multipart>> {
     cloud::multipart(options).map(|multipart| Some(multipart.governed()))
 }
 
-#[cfg(not(feature = "cloud"))]
+#[cfg(not(any(feature = "s3", feature = "azure", feature = "gcs")))]
 fn open_bucket(cloud: Cloud, _: &str, _: &str, _: &StoreOptions) -> Result<ProbedStore> {
     Err(missing(cloud))
 }
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ProbedStore> {
     let store = in_bucket(cloud, bucket, prefix, options)?;
     // Two servers may have a bucket of this name.
@@ -154,7 +145,7 @@ fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions)
     Ok(options.probed(Arc::new(store), format!("{}://{bucket}{endpoint}", cloud.scheme())))
 }
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 fn in_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ObjectStore014> {
     let store: Arc<dyn object_store::ObjectStore> = match cloud {
         #[cfg(feature = "s3")]

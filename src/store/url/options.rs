@@ -1,12 +1,12 @@
 //! How a store is spoken to.
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 use crate::store::{ProbedStore, Store};
 use crate::store::{Probes, Writers};
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 use std::sync::Arc;
 
 /// The environment variables that say how to speak to a store begin with one of these, or are one.
@@ -79,29 +79,29 @@ impl StoreOptions {
     }
 
     /// The store, probed before it is written to. What was found is shared by clones of these options.
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     pub(super) fn probed(&self, store: Arc<dyn Store>, name: String) -> ProbedStore {
         ProbedStore::new(store, name, self.writers, self.probes.clone())
     }
 
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     pub(super) fn get_variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str)
     }
 
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
     }
 
     /// Variables and their values, of names that begin like this.
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     pub(super) fn variables(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
         let all = self.environment.iter().filter(move |(name, _)| name.starts_with(prefix));
         all.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
