@@ -91,16 +91,25 @@ impl RetryingStore {
         &'a self,
         operation: impl FnMut() -> BoxFuture<'a, Result<T>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T>> {
-        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
-        let timer = Arc::clone(&self.timer);
-        operation
-            .retry(self.retries.backoff(seed))
-            .sleep(move |time| timer.sleep(time))
-            .when(|error: &Error| error.retry() != Retry::Never)
-            .adjust(|error: &Error, planned| self.retries.pause(error, planned))
-            .into_future()
-            .boxed()
+        persist(&self.retries, &self.timer, self.seed.fetch_add(1, Ordering::Relaxed), operation)
     }
+}
+
+/// Tries an operation again as `retries` say.
+pub(super) fn persist<'a, T: Send + 'a>(
+    retries: &'a Retries,
+    timer: &Arc<dyn Timer>,
+    seed: u64,
+    operation: impl FnMut() -> BoxFuture<'a, Result<T>> + Send + 'a,
+) -> BoxFuture<'a, Result<T>> {
+    let timer = Arc::clone(timer);
+    operation
+        .retry(retries.backoff(seed))
+        .sleep(move |time| timer.sleep(time))
+        .when(|error: &Error| error.retry() != Retry::Never)
+        .adjust(|error: &Error, planned| retries.pause(error, planned))
+        .into_future()
+        .boxed()
 }
 
 /// Watches a listing: a store that forgets where it was would list for ever.

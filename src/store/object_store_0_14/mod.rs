@@ -7,6 +7,7 @@ mod errors;
 #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod http;
 mod multipart;
+mod pages;
 #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 mod part_retries;
 #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
@@ -18,13 +19,16 @@ pub use http::{Connector, no_retries};
 pub use multipart::Multipart;
 
 use super::key::{check_key, check_prefix, check_range};
-use super::{Created, Listed, Payload, Store};
+use super::{Created, Listed, Payload, Retries, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::SystemTimer;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+use pages::Pages;
 use std::fmt;
 use std::future::ready;
 use std::ops::Range;
@@ -64,6 +68,7 @@ pub struct ObjectStore014 {
     root: Path,
     runtime: Option<Handle>,
     multipart: Multipart,
+    pages: Option<Pages>,
 }
 
 impl ObjectStore014 {
@@ -74,7 +79,7 @@ impl ObjectStore014 {
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
         let root = Path::parse(prefix)
             .map_err(|error| Error::invalid(format!("'{}' is not a prefix", prefix.escape_debug())).because(error))?;
-        Ok(Self { inner, root, runtime: Handle::try_current().ok(), multipart: Multipart::default() })
+        Ok(Self { inner, root, runtime: Handle::try_current().ok(), multipart: Multipart::default(), pages: None })
     }
 
     /// The same, whose operations run on this tokio runtime.
@@ -87,6 +92,13 @@ impl ObjectStore014 {
     #[must_use]
     pub fn multipart(self, multipart: Multipart) -> Self {
         Self { multipart, ..self }
+    }
+
+    /// The same, which lists page by page through `store`, which is the store itself: a later page that fails is tried again by itself. Without it a listing
+    /// of many pages is begun anew for each that fails, as far as that can be done, or fails.
+    #[must_use]
+    pub fn paged(self, store: Arc<dyn PaginatedListStore>) -> Self {
+        Self { pages: Some(Pages { store, timer: Arc::new(SystemTimer) }), ..self }
     }
 
     fn path(&self, key: &str) -> Result<Path> {
@@ -187,31 +199,45 @@ impl ObjectStore014 {
             Some(names) => self.below(names)?,
             None => self.root.clone(),
         };
-        let objects = self.inner.list(Some(&below)).ready_chunks(LISTED_AT_ONCE);
-        let pages = stream::unfold(Some(objects), |objects| async {
-            let mut objects = objects?;
-            let page = self.run(async move { objects.next().await.map(|page| (page, objects)) }).await;
-            match page {
-                Ok(page) => page.map(|(page, objects)| (Ok(page), Some(objects))),
+        let pages = match &self.pages {
+            Some(pages) => {
+                // Names that begin like the last one are not below it.
+                let names = if below.as_ref().is_empty() { String::new() } else { format!("{below}/") };
+                self.each_where_requests_run(pages.clone().list(names, Retries::default()).boxed())
+            }
+            None => {
+                let objects = self.inner.list(Some(&below)).ready_chunks(LISTED_AT_ONCE);
+                let told = move |page: Vec<object_store::Result<ObjectMeta>>| {
+                    let page: object_store::Result<Vec<ObjectMeta>> = page.into_iter().collect();
+                    page.map_err(|error| errors::told(&format!("listing '{below}'"), error))
+                };
+                self.each_where_requests_run(objects.map(told).boxed())
+            }
+        };
+        let objects = pages.map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
+        // Who chains it to another may ask on behind its end.
+        Ok(objects.try_filter_map(move |object| ready(Ok(self.found(&object, prefix)))).fuse().boxed())
+    }
+
+    /// The items of a stream, each made where requests run.
+    fn each_where_requests_run<'a, T: Send + 'static>(
+        &'a self,
+        items: BoxStream<'static, Result<T>>,
+    ) -> BoxStream<'a, Result<T>> {
+        let items = stream::unfold(Some(items), move |items| async move {
+            let mut items = items?;
+            match self.run(async move { items.next().await.map(|item| (item, items)) }).await {
+                Ok(next) => next.map(|(item, items)| (item, Some(items))),
                 Err(error) => Some((Err(error), None)),
             }
         });
-        let objects = pages.map_ok(|page| stream::iter(page).map(Ok)).try_flatten();
-        // Who chains it to another may ask on behind its end.
-        Ok(objects.try_filter_map(move |object| ready(self.found(object, prefix))).fuse().boxed())
+        items.boxed()
     }
 
     /// What a listing says of one object.
-    fn found(&self, object: object_store::Result<ObjectMeta>, prefix: &str) -> Result<Option<Listed>> {
-        match object {
-            Ok(object) => {
-                let key = self.key_of(&object.location).filter(|key| key.starts_with(prefix));
-                Ok(key.map(|key| Listed { key, length: object.size }))
-            }
-            // Deleted while it was being listed.
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(errors::told(&format!("listing '{prefix}'"), error)),
-        }
+    fn found(&self, object: &ObjectMeta, prefix: &str) -> Option<Listed> {
+        let key = self.key_of(&object.location).filter(|key| key.starts_with(prefix))?;
+        Some(Listed { key, length: object.size })
     }
 
     /// The key of an object. What has a name that is no key is nobody's.

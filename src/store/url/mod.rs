@@ -18,6 +18,8 @@ pub use options::StoreOptions;
 use super::object_store_0_14::ObjectStore014;
 use super::{FileStore, Findings, GovernorSettings, MemoryStore, Prices, ProbedStore, Store, probe};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+use object_store::{ObjectStore, list::PaginatedListStore};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -147,17 +149,23 @@ fn open_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions)
 
 #[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
 fn in_bucket(cloud: Cloud, bucket: &str, prefix: &str, options: &StoreOptions) -> Result<ObjectStore014> {
-    let store: Arc<dyn object_store::ObjectStore> = match cloud {
+    let store = match cloud {
         #[cfg(feature = "s3")]
-        Cloud::S3 => Arc::new(s3::open(bucket, options)?),
+        Cloud::S3 => adapted(s3::open(bucket, options)?, prefix)?,
         #[cfg(feature = "azure")]
-        Cloud::Azure => Arc::new(azure::open(bucket, options)?),
+        Cloud::Azure => adapted(azure::open(bucket, options)?, prefix)?,
         #[cfg(feature = "gcs")]
-        Cloud::Gcs => Arc::new(gcs::open(bucket, options)?),
+        Cloud::Gcs => adapted(gcs::open(bucket, options)?, prefix)?,
         #[allow(unreachable_patterns, reason = "reachable unless all three features are there")]
         _ => return Err(missing(cloud)),
     };
-    Ok(ObjectStore014::new(store, prefix)?.multipart(cloud::multipart(options)?))
+    Ok(store.multipart(cloud::multipart(options)?))
+}
+
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+fn adapted(store: impl ObjectStore + PaginatedListStore, prefix: &str) -> Result<ObjectStore014> {
+    let store = Arc::new(store);
+    Ok(ObjectStore014::new(store.clone(), prefix)?.paged(store))
 }
 
 #[allow(dead_code, reason = "used unless all three features are there")]
