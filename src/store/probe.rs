@@ -9,9 +9,10 @@ use futures::{FutureExt, TryStreamExt};
 use std::fmt;
 use std::sync::Arc;
 
-/// How often, and how many at once, race for one key.
-const RACES: usize = 8;
-const RACERS: usize = 32;
+/// How many races there are, all at once, and how many race for one key. More racers find no more than more races do, and where each who loses waits for a second
+/// they wait for each other: SeaweedFS takes 13 s for 8 races of 32 and 6 s for these.
+const RACES: usize = 16;
+const RACERS: usize = 8;
 
 /// Octets of a probe's objects: enough for two writes of one object to be mixed up.
 const OBJECT: usize = 16 << 10;
@@ -59,7 +60,7 @@ impl fmt::Display for Findings {
 /// Tries whether a store keeps what writers rely on: one of several that create the same object at once, or one after the other, is told that it is theirs, and it stays
 /// that one's; what was written is read, whole and in ranges, and listed.
 ///
-/// It writes some twenty objects of 16 KiB under `probe/<random>/`, in about 300 requests, and deletes them. What fails for now is tried again.
+/// It writes some twenty objects of 16 KiB under `probe/<random>/`, in about 200 requests, and deletes them. What fails for now is tried again.
 ///
 /// # Errors
 /// What the store reports. Then nothing is known.

@@ -4,7 +4,6 @@ use crate::arguments::Common;
 use crate::failure::Failure;
 use crate::secret;
 use futures::TryStreamExt;
-use mailrail::repository::Seams;
 use mailrail::runtime::SystemTimer;
 use mailrail::store::{Retries, RetryingStore, Store, StoreUrl};
 use mailrail::{ErrorKind, Protection, Repository};
@@ -47,33 +46,33 @@ pub(crate) async fn open_or_create(
         Some(path) => match look(path)? {
             Found::Repository => opened(common, url.open(&common.store_options())?, url, key).await,
             Found::Others => Err(occupied(url)),
-            Found::Room => {
-                created(common.seams(url)?, url.open_or_create(&common.store_options())?, key, no_encryption).await
-            }
+            Found::Room => created(common, url, key, no_encryption).await,
         },
         None => {
             let store = url.open(&common.store_options())?;
             match look_into(Arc::clone(&store)).await? {
                 Found::Repository => opened(common, store, url, key).await,
                 Found::Others => Err(occupied(url)),
-                Found::Room => created(common.seams(url)?, store, key, no_encryption).await,
+                Found::Room => created(common, url, key, no_encryption).await,
             }
         }
     }
 }
 
 async fn created(
-    seams: Seams,
-    store: Arc<dyn Store>,
+    common: &Common,
+    url: &StoreUrl,
     key: Option<Protection>,
     no_encryption: bool,
 ) -> Result<Repository, Failure> {
+    // Before anything is made: a directory without a repository in it would be a riddle.
     let protection = match key {
         Some(key) => key,
         None if no_encryption => Protection::None,
         None => return Err(Failure::new("a new repository needs a key").advise(secret::ADVICE)),
     };
-    Ok(Repository::open_or_create_with(store, protection, seams).await?)
+    let store = url.open_or_create(&common.store_options())?;
+    Ok(Repository::open_or_create_with(store, protection, common.seams(url)?).await?)
 }
 
 async fn opened(

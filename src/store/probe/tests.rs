@@ -101,7 +101,7 @@ fn what_fails_is_found_and_who_may_write_all_the_same() {
     for (fails, said, one_may) in [
         (Fails::Overwrites, "creating an object that is there overwrites it", true),
         (Fails::OverwritesAndTells, "creating an object that is there overwrites it", true),
-        (Fails::RacersWin, "of 32 that create the same object at once", true),
+        (Fails::RacersWin, "of 8 that create the same object at once", true),
         (Fails::ReadsLate, "an object is not there after it was created", false),
         (Fails::ListsLate, "an object is not listed after it was written", false),
         (Fails::IgnoresRanges, "are not read as they were written", false),
